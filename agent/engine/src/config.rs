@@ -1,0 +1,42 @@
+//! The `[[instance]]` tables of the configuration, checked when they are parsed.
+
+use protocol::InstanceName;
+use serde::{Deserialize, Serialize};
+
+/// One `[[instance]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "engine", rename_all = "lowercase")]
+pub enum InstanceConfig {
+    Iris(IrisConfig),
+    Cache(IrisConfig),
+    Gtm(GtmConfig),
+    Command(CommandConfig),
+}
+
+impl InstanceConfig {
+    pub fn name(&self) -> &InstanceName {
+        match self {
+            Self::Iris(c) | Self::Cache(c) => &c.name,
+            Self::Gtm(c) => &c.name,
+            Self::Command(c) => &c.name,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IrisConfig {
+    pub name: InstanceName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GtmConfig {
+    pub name: InstanceName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandConfig {
+    pub name: InstanceName,
+}

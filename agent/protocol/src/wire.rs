@@ -1,0 +1,151 @@
+//! The agent API's bodies (`docs/openapi.json`), and the last line that SSM and Run Command trust.
+
+use crate::{BackupId, Code, InstanceName, WallMs, outcome::InstanceMarks, outcome::Window};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/freezes`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeRequest {
+    pub id: BackupId,
+    /// Empty: every configured instance.
+    #[serde(default)]
+    pub instances: Vec<InstanceName>,
+    /// 1000 to 1179000; absent: the configured hold.
+    #[serde(default)]
+    pub hold_ms: Option<u64>,
+    /// Wall clock of the sender; with `not_after` both or none.
+    #[serde(default)]
+    pub issued_at: Option<WallMs>,
+    #[serde(default)]
+    pub not_after: Option<WallMs>,
+    /// Who asks, for `status` and the records: at most 128 characters.
+    #[serde(default)]
+    pub by: String,
+}
+
+/// 200 of `POST /v1/freezes`: the set is frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeReply {
+    pub schema: u32,
+    pub id: BackupId,
+    /// Milliseconds until the host thaws by itself, at the moment of this reply.
+    pub remaining_ms: u64,
+    pub frozen_at: WallMs,
+    pub freeze_ms: u64,
+    pub instances: Vec<InstanceMarks>,
+    pub warnings: Vec<String>,
+}
+
+/// 200 of `POST /v1/freezes/{id}/thaw`: thawed, and what the window was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThawReply {
+    pub schema: u32,
+    #[serde(flatten)]
+    pub window: Window,
+}
+
+/// `GET /v1/freezes/{id}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeState {
+    pub schema: u32,
+    pub id: BackupId,
+    pub phase: Phase,
+    pub window: Option<Window>,
+}
+
+/// Where the machine is. `Ended` and `Tombstone` are ids of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Idle,
+    Arming,
+    Freezing,
+    Frozen,
+    Thawing,
+    Guarding,
+    Ended,
+    Tombstone,
+}
+
+/// IRIS's `IsWDSuspended`, for any engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "frozen", content = "why")]
+pub enum Frozen {
+    Yes,
+    No,
+    Unknown(String),
+}
+
+impl Frozen {
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// `GET /v1/frozen`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenReply {
+    pub schema: u32,
+    pub instances: Vec<InstanceFrozen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceFrozen {
+    pub instance: InstanceName,
+    #[serde(flatten)]
+    pub frozen: Frozen,
+}
+
+/// `GET /v1/status`: is anything frozen, since when, by whom, when will it thaw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReply {
+    pub schema: u32,
+    pub agent_version: String,
+    pub phase: Phase,
+    pub id: Option<BackupId>,
+    pub by: String,
+    pub instances: Vec<InstanceName>,
+    pub since: Option<WallMs>,
+    pub thaw_in_ms: Option<u64>,
+    pub watchdog_pid: Option<u32>,
+    pub left_frozen: bool,
+    pub alarms: Vec<String>,
+    pub last: Option<Window>,
+}
+
+/// Every refusal and failure, with HTTP 4xx or 5xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub schema: u32,
+    pub code: Code,
+    pub detail: String,
+    /// What the person does next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub next: String,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            schema: crate::SCHEMA,
+            code,
+            detail: detail.into(),
+            next: String::new(),
+        }
+    }
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = next.into();
+        self
+    }
+}
+
+/// The word before the JSON of the last stdout line; only that line is trusted over SSM and Run Command.
+pub const MARKER: &str = "SNAPFREEZE ";
+/// Run Command cuts at 4 KiB, SSM at 24,000 characters; the line stays far below both.
+pub const MARKER_MAX: usize = 1024;
