@@ -10,7 +10,7 @@ pub const DEFAULT_FREEZE_TIMEOUT_S: u64 = 600;
 pub const SUSPEND_SLACK_S: u64 = 90;
 
 /// The time that a caller asks for, 1 s to 1179 s, in milliseconds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct HoldMs(u64);
 
@@ -41,7 +41,7 @@ impl From<HoldMs> for u64 {
 }
 
 /// Who loses when a backup takes too long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnOverrun {
     /// The write daemon resumes by itself; the overtaken backup is broken.
@@ -52,7 +52,7 @@ pub enum OnOverrun {
 }
 
 /// The engine's own dead-man switch (IRIS argument 10).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SuspendLimit {
     Secs(u64),
@@ -70,7 +70,7 @@ impl SuspendLimit {
 }
 
 /// Margins around a window, in ms. Each has a floor so that a test can use a hold of 1 s and an operator cannot set 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Margins {
     /// While the agent lives, the watchdog leaves it this long after `thaw_by` before it thaws itself.
     pub watchdog_ms: u64,
@@ -123,7 +123,7 @@ impl Margins {
 }
 
 /// A checked set of limits for one freeze.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WindowRules {
     pub hold: HoldMs,
     pub on_overrun: OnOverrun,
