@@ -1,5 +1,7 @@
 //! The `[[instance]]` tables of the configuration, checked when they are parsed.
 
+pub use crate::command::CommandConfig;
+pub use crate::gtm::GtmConfig;
 use protocol::InstanceName;
 use serde::{Deserialize, Serialize};
 
@@ -26,17 +28,5 @@ impl InstanceConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IrisConfig {
-    pub name: InstanceName,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GtmConfig {
-    pub name: InstanceName,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CommandConfig {
     pub name: InstanceName,
 }
