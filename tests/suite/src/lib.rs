@@ -1,1 +1,3 @@
+//! Fixtures and rules that need more than one crate.
 
+pub mod gtm;
