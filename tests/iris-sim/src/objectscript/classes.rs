@@ -1,0 +1,380 @@
+//! The classes and `$SYSTEM` members that answer questions about the instance.
+
+use super::interpreter::{Eval, Interpreter};
+use super::syntax::Arg;
+use super::value::{Value, error_status, status_text};
+use super::{Stop, backup_general};
+use crate::proto::Op;
+use serde_json::Value as Json;
+
+/// What a variable may refer to.
+#[derive(Debug, Clone)]
+pub enum Object {
+    JournalFile { name: String },
+    Method { name: String, spec: String },
+    Database { sfn: usize },
+    Query { text: String, rows: Vec<Vec<(String, String)>>, at: usize },
+    Exception(String),
+}
+
+const STATES: [&str; 5] = ["Normal", "Disabled", "Suspended", "Frozen", "Paused"];
+
+impl Interpreter {
+    fn object(&mut self, object: Object) -> Value {
+        self.objects.push(object);
+        Value::Object(self.objects.len() - 1)
+    }
+
+    pub fn class_method(&mut self, class: &str, method: &str, args: &[Arg]) -> Eval<Value> {
+        let in_sys = self.namespace == "%SYS";
+        match class {
+            "Backup.General" if in_sys => self.backup_general(method, args),
+            "%SYS.Journal.System" => self.journal_system(method, args),
+            "%SYS.Journal.File" => self.journal_file(method, args),
+            "SYS.Database" if in_sys => self.sys_database(method, args),
+            "%Dictionary.CompiledMethod" | "%Dictionary.MethodDefinition" => self.dictionary(method, args),
+            "%Dictionary.CompiledClass" | "%Dictionary.ClassDefinition" => {
+                let name = self.text_arg(args, 0)?;
+                Ok((method == "%ExistsId" && name == "Backup.General").into())
+            }
+            "%ResultSet" | "%Library.ResultSet" | "%SQL.Statement" if method == "%New" => {
+                let text = self.text_arg(args, 0)?;
+                Ok(self.object(Object::Query { text, rows: Vec::new(), at: 0 }))
+            }
+            "%SQL.Statement" if method == "%ExecDirect" => {
+                let text = self.text_arg(args, 1)?;
+                let rows = self.query_rows(&text)?;
+                Ok(self.object(Object::Query { text, rows, at: 0 }))
+            }
+            "Config.Databases" if in_sys => self.config_databases(method, args),
+            "%SYSTEM.Status" => self.system(&["Status".into(), method.into()], args),
+            "%SYSTEM.Util" => self.system(&["Util".into(), method.into()], args),
+            "%SYSTEM.Mirror" => self.system(&["Mirror".into(), method.into()], args),
+            "%SYSTEM.Process" => self.system(&["Process".into(), method.into()], args),
+            "%SYSTEM.Monitor" => self.system(&["Monitor".into(), method.into()], args),
+            "%SYSTEM.Version" => self.system(&["Version".into(), method.into()], args),
+            "%SYSTEM.INetInfo" if method == "LocalHostName" => Ok(host_name().into()),
+            _ => Err(Stop::Error(format!("<CLASS DOES NOT EXIST> *{class}"))),
+        }
+    }
+
+    fn text_arg(&mut self, args: &[Arg], index: usize) -> Eval<String> {
+        let values = self.values(args)?;
+        Ok(values.get(index).cloned().flatten().map(|v| v.text()).unwrap_or_default())
+    }
+
+    fn journal_system(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        let slash = |p: &std::path::Path| Value::from(format!("{}/", p.display()));
+        match method {
+            "GetPrimaryDirectory" => return Ok(slash(&self.cfg.journal)),
+            "GetAlternateDirectory" => return Ok(slash(&self.cfg.alternate)),
+            "GetJournalFilePrefix" => return Ok(self.cfg.journal_prefix.as_str().into()),
+            "RollToNextFile" => {
+                let file = self.done(Op::SwitchJournal)?;
+                self.give(args, 1, file.as_str().unwrap_or_default().into())?;
+                return Ok(true.into());
+            }
+            _ => {}
+        }
+        let journal = self.done(Op::Journal)?;
+        let text = |json: &Json| Value::from(json.as_str().unwrap_or_default());
+        let number = |json: &Json| Value::from(json.as_f64().unwrap_or_default());
+        Ok(match method {
+            "GetCurrentFileName" | "GetLastFileName" => text(&journal["current"]),
+            "GetCurrentFileOffset" | "Sync" => number(&journal["offset"]),
+            "GetCurrentFileCount" => number(&journal["count"]),
+            "GetState" => number(&journal["state"]),
+            "GetStateString" => STATES[journal["state"].as_u64().unwrap_or(0) as usize % 5].into(),
+            "GetCurrentFile" => {
+                let name = journal["current"].as_str().unwrap_or_default().to_string();
+                self.object(Object::JournalFile { name })
+            }
+            "GetImageJournalInfo" => {
+                let (image, open) = (&journal["image"], &journal["image_open"]);
+                for (index, value) in
+                    [&image["file"], &image["offset"], &image["count"], &open["offset"], &open["count"]]
+                        .into_iter()
+                        .enumerate()
+                {
+                    let value = if value.is_string() { text(value) } else { number(value) };
+                    self.give(args, index, value)?;
+                }
+                true.into()
+            }
+            _ => return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.System"))),
+        })
+    }
+
+    fn journal_file(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        let journal = self.done(Op::Journal)?;
+        let file = self.text_arg(args, 0)?;
+        let found = journal["files"]
+            .as_array()
+            .and_then(|files| files.iter().find(|f| f["path"].as_str() == Some(file.as_str())))
+            .cloned();
+        Ok(match method {
+            "GetReason" => found.map(|f| f["reason_text"].as_str().unwrap_or_default().into()).unwrap_or_default(),
+            "TranslateReason" => reason_text(file.parse().unwrap_or(0)).into(),
+            "%OpenId" => match found {
+                Some(_) => self.object(Object::JournalFile { name: file }),
+                None => Value::default(),
+            },
+            "%ExistsId" | "Exists" => found.is_some().into(),
+            "RequiredForRecovery" | "RequiredForRollback" => {
+                let name = journal["image_open"]["file"].as_str().filter(|_| method == "RequiredForRecovery");
+                let name = name.or(journal["required"].as_str()).unwrap_or_default();
+                self.give(args, 0, name.into())?;
+                self.give(args, 1, 1.0.into())?;
+                true.into()
+            }
+            _ => return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.File"))),
+        })
+    }
+
+    fn sys_database(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        let dir = self.text_arg(args, 0)?;
+        let found = self.cfg.database(&dir).map(|(sfn, _)| sfn as usize);
+        Ok(match (method, found) {
+            ("%OpenId", Some(sfn)) => self.object(Object::Database { sfn }),
+            ("%ExistsId", found) => found.is_some().into(),
+            _ => Value::default(),
+        })
+    }
+
+    fn config_databases(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        let name = self.text_arg(args, 0)?;
+        let found = self.cfg.database(&name).map(|(_, db)| format!("{}/", db.dir.display()));
+        Ok(match (method, found) {
+            ("Exists", found) => found.is_some().into(),
+            ("GetDirectory", Some(dir)) => dir.into(),
+            ("Get", Some(dir)) => {
+                if let Some(Arg::ByReference(place)) = args.get(1) {
+                    let mut place = place.clone();
+                    place.subscripts.push(super::syntax::Expr::Text("Directory".into()));
+                    self.put(&place, dir.into())?;
+                }
+                true.into()
+            }
+            _ => error_status(&format!("Database {name} does not exist")),
+        })
+    }
+
+    fn dictionary(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        let id = self.text_arg(args, 0)?;
+        let name = id.strip_prefix("Backup.General||").unwrap_or_default().to_string();
+        let spec = backup_general::formal_spec(&self.cfg, &name);
+        Ok(match (method, spec) {
+            ("%ExistsId", spec) => spec.is_some().into(),
+            ("%OpenId", Some(spec)) => self.object(Object::Method { name, spec }),
+            _ => Value::default(),
+        })
+    }
+
+    /// `Config.Databases:List`, a SELECT on it, or the journal file list.
+    fn query_rows(&mut self, text: &str) -> Eval<Vec<Vec<(String, String)>>> {
+        let lower = text.to_lowercase();
+        if lower.contains("databases") || lower.contains("sys.database") {
+            let row = |db: &crate::config::DbConfig| {
+                let state = if db.journalled { "1" } else { "0" };
+                vec![
+                    ("Name".to_string(), db.name.clone()),
+                    ("Directory".to_string(), format!("{}/", db.dir.display())),
+                    ("GlobalJournalState".to_string(), state.to_string()),
+                    ("Mounted".to_string(), "1".to_string()),
+                    ("Server".to_string(), String::new()),
+                ]
+            };
+            let mut rows: Vec<_> = self.cfg.databases.iter().map(row).collect();
+            if let Some(columns) = selected(&lower) {
+                for row in &mut rows {
+                    let all = std::mem::take(row);
+                    *row = columns
+                        .iter()
+                        .filter_map(|c| all.iter().find(|(name, _)| name.to_lowercase() == *c).cloned())
+                        .collect();
+                }
+            }
+            return Ok(rows);
+        }
+        if lower.contains("journal.file") {
+            let journal = self.done(Op::Journal)?;
+            let files = journal["files"].as_array().cloned().unwrap_or_default();
+            let row = |f: &Json| {
+                let field = |name: &str, key: &str| (name.to_string(), f[key].to_string().trim_matches('"').to_string());
+                vec![field("Name", "path"), field("Size", "size"), field("CreationTime", "created"), field("Reason", "reason_text")]
+            };
+            return Ok(files.iter().rev().map(row).collect());
+        }
+        Err(Stop::Error("<CLASS DOES NOT EXIST>".into()))
+    }
+
+    pub fn set_property(&mut self, _object: &Value, _name: &str, _value: Value) -> Eval<()> {
+        Err(Stop::Error("<CANNOT SET THIS PROPERTY>".into()))
+    }
+
+    pub fn member(&mut self, value: &Value, name: &str, args: Option<&[Arg]>) -> Eval<Value> {
+        let Value::Object(index) = value else { return Err(Stop::Error("<INVALID OREF>".into())) };
+        let index = *index;
+        let unknown = |kind: &str| Err(Stop::Error(format!("<{kind} DOES NOT EXIST> *{name}")));
+        match self.objects[index].clone() {
+            Object::JournalFile { name: file } => match name {
+                "Name" => Ok(file.into()),
+                "Reason" => self.journal_file("GetReason", &[Arg::Value(super::syntax::Expr::Text(file))]),
+                _ => unknown("PROPERTY"),
+            },
+            Object::Method { name: method, spec } => match name {
+                "FormalSpec" => Ok(spec.into()),
+                "Name" => Ok(method.into()),
+                _ => unknown("PROPERTY"),
+            },
+            Object::Database { sfn } => {
+                let db = &self.cfg.databases[sfn];
+                match name {
+                    "GlobalJournalState" => Ok((if db.journalled { 3.0 } else { 0.0 }).into()),
+                    "Directory" => Ok(format!("{}/", db.dir.display()).into()),
+                    "Mounted" => Ok(true.into()),
+                    "ReadOnly" => Ok(false.into()),
+                    "MirrorDBName" | "MirrorSetName" => Ok(Value::default()),
+                    "SFN" => Ok((sfn as f64).into()),
+                    "Size" => Ok(f64::from(db.blocks * self.cfg.block_size / 1_048_576).into()),
+                    "BlockSize" => Ok(f64::from(self.cfg.block_size).into()),
+                    _ => unknown("PROPERTY"),
+                }
+            }
+            Object::Exception(text) => match name {
+                "Name" => Ok(text.split(' ').next().unwrap_or_default().into()),
+                "DisplayString" => Ok(text.into()),
+                "AsStatus" => Ok(error_status(&text)),
+                _ => Ok(Value::default()),
+            },
+            Object::Query { .. } => self.query_member(index, name, args.unwrap_or_default()),
+        }
+    }
+
+    fn query_member(&mut self, index: usize, name: &str, args: &[Arg]) -> Eval<Value> {
+        let first = self.text_arg(args, 0)?;
+        let Object::Query { text, rows, at } = self.objects[index].clone() else { return Ok(Value::default()) };
+        let column = |wanted: &str| {
+            let row = rows.get(at.wrapping_sub(1))?;
+            let by_name = row.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.clone());
+            by_name.or_else(|| wanted.parse::<usize>().ok().and_then(|n| row.get(n.wrapping_sub(1)).map(|c| c.1.clone())))
+        };
+        Ok(match name {
+            "Execute" | "%Execute" => {
+                let rows = self.query_rows(&text)?;
+                self.objects[index] = Object::Query { text, rows, at: 0 };
+                // %SQL.Statement hands out a result, %ResultSet a status; here the object is both.
+                if name == "Execute" { true.into() } else { Value::Object(index) }
+            }
+            "%Prepare" | "Prepare" | "%PrepareClassQuery" => {
+                let query = if name == "%PrepareClassQuery" { format!("{first}:{}", self.text_arg(args, 1)?) } else { first };
+                self.objects[index] = Object::Query { text: query, rows: Vec::new(), at: 0 };
+                true.into()
+            }
+            "Next" | "%Next" => {
+                self.objects[index] = Object::Query { text, at: at + 1, rows: rows.clone() };
+                (at < rows.len()).into()
+            }
+            "Get" | "%Get" | "GetData" | "%GetData" | "Data" => column(&first).unwrap_or_default().into(),
+            "Close" => true.into(),
+            "%SQLCODE" | "QueryIsValid" => f64::from(u8::from(name == "QueryIsValid")).into(),
+            property => match column(property) {
+                Some(value) => value.into(),
+                None => return Err(Stop::Error(format!("<PROPERTY DOES NOT EXIST> *{property}"))),
+            },
+        })
+    }
+
+    pub fn system(&mut self, path: &[String], args: &[Arg]) -> Eval<Value> {
+        let names: Vec<String> = path.iter().map(|p| p.to_lowercase()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let values = self.values(args)?;
+        let first = values.first().cloned().flatten();
+        let slash = |p: &std::path::Path| Value::from(format!("{}/", p.display()));
+        Ok(match names.as_slice() {
+            ["status", "iserror"] => (!first.unwrap_or_default().truth()).into(),
+            ["status", "isok"] => first.unwrap_or_default().truth().into(),
+            ["status", "ok"] => true.into(),
+            ["status", "geterrortext" | "getoneerrortext"] => error_text(&first.unwrap_or_default().text()).into(),
+            ["status", "geterrorcodes"] => {
+                let text = first.unwrap_or_default().text();
+                status_text(&text).map(|_| "7201").unwrap_or_default().into()
+            }
+            ["status", "displayerror"] => {
+                let text = error_text(&first.unwrap_or_default().text());
+                self.out(&format!("\n{text}"));
+                true.into()
+            }
+            ["process", "terminate"] => {
+                let code = values.get(1).cloned().flatten().map_or(0.0, |v| v.number());
+                return Err(Stop::Halt(code as i32));
+            }
+            ["process", "currentdirectory"] => slash(&std::env::current_dir().unwrap_or_default()),
+            ["process", "username"] => "%System".into(),
+            ["process", "namespace"] | ["sys", "namespace"] => self.namespace.as_str().into(),
+            ["util", "managerdirectory"] => slash(&self.cfg.mgr()),
+            ["util", "installdirectory" | "datadirectory"] => slash(&self.cfg.dir),
+            ["util", "binarydirectory"] => slash(&self.cfg.root.join("bin")),
+            ["util", "getenviron"] => std::env::var(first.unwrap_or_default().text()).unwrap_or_default().into(),
+            ["version", "getversion"] => super::functions::special(self, "zversion")?,
+            ["version", "getmajor"] => self.cfg.version.split('.').next().unwrap_or_default().into(),
+            ["version", "getproduct"] => self.cfg.product.trim_start_matches("InterSystems ").into(),
+            ["monitor", "state"] => {
+                let info = self.done(Op::Info)?;
+                let state = match info["health"].as_str() {
+                    Some("hung") => -1.0,
+                    Some("warn") => 1.0,
+                    Some("alert") => 2.0,
+                    _ => 0.0,
+                };
+                state.into()
+            }
+            ["mirror", method] => self.mirror(method),
+            _ => return Err(Stop::Error(format!("<CLASS DOES NOT EXIST> *%SYSTEM.{}", path.join(".")))),
+        })
+    }
+
+    fn mirror(&self, method: &str) -> Value {
+        let kind = self.cfg.mirror_type.as_deref();
+        let status = self.cfg.mirror_status.as_deref().unwrap_or_default();
+        match method {
+            "ismember" => f64::from(match kind {
+                None => 0u8,
+                Some("Failover") => 1,
+                Some(_) => 2,
+            })
+            .into(),
+            "isprimary" => (status == "Primary").into(),
+            "isbackup" => (status == "Backup").into(),
+            "isasyncmember" => kind.is_some_and(|k| k != "Failover").into(),
+            "mirrorname" => self.cfg.mirror_name.clone().unwrap_or_default().into(),
+            "getstatus" if kind.is_none() => "NOTINIT".into(),
+            "getstatus" => status.to_uppercase().into(),
+            "getmembertype" => kind.unwrap_or("Not Member").into(),
+            _ => Value::default(),
+        }
+    }
+}
+
+/// `ERROR #7201: text`. The vendor's numbers 7200-7399 for these texts are not public; 7201 stands for all.
+fn error_text(status: &str) -> String {
+    status_text(status).map(|text| format!("ERROR #7201: {text}")).unwrap_or_default()
+}
+
+fn reason_text(code: u32) -> &'static str {
+    use crate::store::journal::Reason;
+    [Reason::Startup, Reason::User, Reason::Backup, Reason::SizeLimit]
+        .into_iter()
+        .find(|r| r.code() == code)
+        .map_or("unspecified", Reason::text)
+}
+
+/// The columns of `select a, b from ...`; none for `*` or a class query.
+fn selected(lower: &str) -> Option<Vec<String>> {
+    let list = lower.split_once("select ")?.1.split_once(" from")?.0;
+    (!list.contains('*')).then(|| list.split(',').map(|c| c.trim().to_string()).collect())
+}
+
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
