@@ -178,7 +178,7 @@ fn door(line: &[OsString]) -> Result<Call, doors::exec::Error> {
 }
 
 /// `user` or `user:group` as `setpriv` arguments; empty when we are that user already.
-fn become_user(who: &str) -> Result<Vec<OsString>, String> {
+pub(crate) fn become_user(who: &str) -> Result<Vec<OsString>, String> {
     let (user, group) = match who.split_once(':') {
         Some((u, g)) => (u, Some(g.to_owned())),
         None => (who, None),
@@ -228,7 +228,7 @@ fn find_user(passwd: &str, user: &str) -> Option<(u32, u32)> {
 }
 
 /// Everything a program said, in one line of at most 300 characters. GT.M's messages come on standard error.
-pub(super) fn one_line(out: &Output) -> String {
+pub(crate) fn one_line(out: &Output) -> String {
     let mut said = Vec::new();
     let (e, o) = (out.err(), out.out());
     for line in e.lines().chain(o.lines()) {

@@ -16,7 +16,7 @@
 //!   so and do not recover; see `ask.rs`.
 
 mod ask;
-mod call;
+pub(crate) mod call;
 mod config;
 mod discover;
 mod freeze;
