@@ -2,6 +2,7 @@
 
 pub use crate::command::CommandConfig;
 pub use crate::gtm::GtmConfig;
+pub use crate::iris::config::IrisConfig;
 use protocol::InstanceName;
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +24,4 @@ impl InstanceConfig {
             Self::Command(c) => &c.name,
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IrisConfig {
-    pub name: InstanceName,
 }
