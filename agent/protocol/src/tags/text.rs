@@ -20,6 +20,12 @@ pub fn utc(at: WallMs) -> String {
     )
 }
 
+/// Calendar year and month, UTC.
+pub fn year_month(at: WallMs) -> (i64, i64) {
+    let (y, m, _) = civil(at.0.div_euclid(86_400_000));
+    (y, m)
+}
+
 /// Reads what [`utc`] writes, also without the milliseconds.
 pub fn parse_utc(text: &str) -> Option<WallMs> {
     let Some(t) = text.strip_suffix('Z') else {
