@@ -102,6 +102,11 @@ impl Config {
         self.mgr().join(self.flavor.lock())
     }
 
+    /// A lock file lies in every database directory.
+    pub fn lock_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.databases.iter().map(|db| db.dir.join(self.flavor.lock()))
+    }
+
     pub fn socket_path(&self) -> PathBuf {
         self.root.join(format!("{}.sock", self.name.to_lowercase()))
     }

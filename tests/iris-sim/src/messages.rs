@@ -55,11 +55,8 @@ impl Console {
 
     /// System Monitor's rotation at MaxConsoleLogSize: the old file keeps its bytes under another name.
     pub fn rotate(&self, now: &Zoned) {
-        let old = self.path.with_file_name(format!(
-            "{}.old_{}",
-            self.path.file_name().unwrap_or_default().to_string_lossy(),
-            now.strftime("%Y%m%d")
-        ));
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let old = self.path.with_file_name(format!("{stem}.old_{}", now.strftime("%Y%m%d")));
         let _ = std::fs::rename(&self.path, old);
         append(&self.path, "");
     }

@@ -44,7 +44,7 @@ pub enum LogTarget {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Op {
-    Login { emergency: bool },
+    Login { emergency: bool, credentials: Option<(String, String)> },
     Freeze(FreezeArgs),
     Thaw(ThawArgs),
     IsSuspended,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Accounts per database.
-const ACCOUNTS: u64 = 2000;
+const ACCOUNTS: u64 = 4000;
 /// A pause before another attempt to reach an instance that is away.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0.0)]
     pub seconds: f64,
     /// Transactions per second, all workers together
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 1000.0)]
     pub rate: f64,
     /// Workers; one more keeps transactions open
     #[arg(long, default_value_t = 4)]

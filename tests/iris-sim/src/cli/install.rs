@@ -36,7 +36,7 @@ pub struct Install {
     #[arg(long)]
     pub record: Option<PathBuf>,
     /// Global buffers, in blocks
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 8192)]
     pub buffers: usize,
     #[arg(long)]
     pub mirror_type: Option<String>,
@@ -61,7 +61,7 @@ pub struct Install {
     #[arg(long, default_value_t = 2)]
     pub databases: u32,
     /// Blocks of each data database
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 2048)]
     pub blocks: u32,
     #[arg(long, default_value_t = 8192)]
     pub block_size: u32,
@@ -74,7 +74,7 @@ pub struct Install {
     #[arg(long, default_value_t = 1.0)]
     pub time_scale: f64,
     /// Rest of the write daemon between two cycles
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub wd_cycle_ms: u64,
     /// Pause after each of its writes
     #[arg(long, default_value_t = 0)]
@@ -186,7 +186,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
 
 fn write_files(cfg: &Config) -> Result<(), StoreError> {
     cfg.save()?;
-    let user = rustix::process::getuid().as_raw();
+    let user = user_name();
     let wij = if cfg.wij_dir == cfg.mgr() { String::new() } else { format!("{}/", cfg.wij_dir.display()) };
     let files = [
         (cfg.dir.join(cfg.flavor.cpf()), cfg.cpf()),
@@ -201,6 +201,13 @@ fn write_files(cfg: &Config) -> Result<(), StoreError> {
         std::fs::write(&path, text).map_err(StoreError::io("write", &path))?;
     }
     Ok(())
+}
+
+fn user_name() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let line = passwd.lines().find(|l| l.split(':').nth(2) == Some(uid.as_str()));
+    line.and_then(|l| l.split(':').next()).map_or(uid.clone(), str::to_string)
 }
 
 /// Two instances differ, so do their journals.

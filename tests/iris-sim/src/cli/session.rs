@@ -8,6 +8,7 @@ use crate::objectscript::interpreter::Interpreter;
 use crate::objectscript::{Stop, parser, syntax};
 use crate::proto::{Client, Op, Reply};
 use crate::registry::Registry;
+use crate::server::ops::ASK_CREDENTIALS;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -93,14 +94,34 @@ fn connect(cfg: &Config) -> Result<Client, i32> {
 /// A connection whose process has logged in, and whether a newline follows each line read.
 pub fn login(cfg: &Config, emergency: bool) -> Result<(Client, bool), i32> {
     let mut client = connect(cfg)?;
-    match client.call(Op::Login { emergency }) {
-        Ok(Reply::Done(value)) => Ok((client, value["echo"].as_bool().unwrap_or(true))),
-        Ok(Reply::Exit(text, code)) => {
-            out(&format!("{text}\n"));
-            Err(code)
+    let mut credentials = None;
+    loop {
+        match client.call(Op::Login { emergency, credentials }) {
+            Ok(Reply::Done(value)) => return Ok((client, value["echo"].as_bool().unwrap_or(true))),
+            Ok(Reply::Exit(text, code)) => {
+                out(&format!("{text}\n"));
+                return Err(code);
+            }
+            Ok(Reply::Failed(text)) => {
+                if text != ASK_CREDENTIALS {
+                    out(&format!("{text}\n"));
+                }
+                credentials = Some(ask_credentials().ok_or(FAILED)?);
+            }
+            _ => return Err(FAILED),
         }
-        _ => Err(FAILED),
     }
+}
+
+/// Two lines of standard input, as redirected from a file (GCDI); none at its end.
+fn ask_credentials() -> Option<(String, String)> {
+    let mut lines = std::io::stdin().lines();
+    out("\nUsername: ");
+    let user = lines.next()?.ok()?;
+    out("\nPassword: ");
+    let password = lines.next()?.ok()?;
+    out("\n");
+    Some((user.trim().to_string(), password.trim().to_string()))
 }
 
 /// Literals by position; `None` is omitted.

@@ -80,6 +80,9 @@ impl Interpreter {
             return missing();
         }
         let status = |reply: Result<serde_json::Value, String>| match reply {
+            Ok(value) if value["exit"].as_f64().is_some_and(|forced| forced != 5.0) => {
+                (error_status("System failed to quiesce"), serde_json::Value::Null)
+            }
             Ok(value) => (Value::from(true), value),
             Err(text) => (error_status(&text), serde_json::Value::Null),
         };

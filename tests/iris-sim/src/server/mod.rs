@@ -159,8 +159,9 @@ pub fn run(cfg: Config) -> Result<(), StoreError> {
     let history = History::open(cfg.history.as_deref(), &cfg.name);
     let pid = std::process::id();
     let started = Zoned::now();
-    let lock_path = cfg.lock_path();
-    std::fs::write(&lock_path, format!("{pid}\n")).map_err(StoreError::io("write lock file", &lock_path))?;
+    for path in cfg.lock_paths() {
+        std::fs::write(&path, format!("{pid}\n")).map_err(StoreError::io("write lock file", &path))?;
+    }
     let had_wij = cfg.wij_path().exists();
     let (core, recovery) = Core::start(cfg.clone(), &today())?;
     startup::log(&cfg, &console, &recovery, had_wij, core.journal.path());
@@ -182,6 +183,7 @@ pub fn run(cfg: Config) -> Result<(), StoreError> {
         stopping: AtomicBool::new(false),
         cfg,
     }));
+    server.journal_log(&server.started, lock(&server.core).journal.path());
     std::thread::spawn(move || daemons::write_daemon(server));
     std::thread::spawn(move || daemons::timekeeper(server));
     for stream in listener.incoming() {

@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 
 /// What a process sees while the instance starts (facts 1.4), and its exit code.
 const STARTING: (&str, i32) = ("Sign-on inhibited: Startup or Installation in progress", 239);
+/// The answer to a login without the credentials that it needs.
+pub const ASK_CREDENTIALS: &str = "credentials";
 /// INVENTED: login refused.
 const REFUSED: (&str, i32) = ("Access Denied", 1);
 
@@ -18,8 +20,11 @@ impl Server {
     /// Answers a request. `None`: the client is gone, or shall never hear.
     pub fn handle(&'static self, conn: &mut Conn, op: Op) -> Option<Reply> {
         let done = |value: Value| Some(Reply::Done(value));
+        if let Some(away) = self.away(&op) {
+            return Some(away);
+        }
         match op {
-            Op::Login { emergency } => self.login(conn, emergency),
+            Op::Login { emergency, credentials } => self.login(conn, emergency, credentials),
             Op::Freeze(args) => self.freeze(conn, &args),
             Op::Thaw(args) => self.thaw(conn, &args),
             Op::IsSuspended => {
@@ -98,18 +103,38 @@ impl Server {
         }
     }
 
-    /// Authentication. Hangs, as the vendor says, while updates are blocked by the freeze time-out.
-    fn login(&self, conn: &Conn, emergency: bool) -> Option<Reply> {
-        let state = lock(&self.faults).text("state").unwrap_or("ok").to_string();
-        if state == "starting" {
-            return Some(Reply::Exit(STARTING.0.into(), STARTING.1));
+    /// While the instance starts or is down, nobody gets in.
+    fn away(&self, op: &Op) -> Option<Reply> {
+        // Processes that are in already, the workload's, go on.
+        let comes_in = matches!(op, Op::Login { .. } | Op::Freeze(_) | Op::Thaw(_) | Op::IsSuspended | Op::Stat { .. });
+        if !comes_in {
+            return None;
         }
+        let faults = lock(&self.faults);
+        match faults.text("state") {
+            Some("starting" | "inhibited") => Some(Reply::Exit(STARTING.0.into(), STARTING.1)),
+            Some("down") => Some(Reply::Exit(format!("Instance '{}' is not running", self.cfg.name), 1)),
+            _ => None,
+        }
+    }
+
+    /// Authentication. Hangs, as the vendor says, while updates are blocked by the freeze time-out.
+    fn login(&self, conn: &Conn, emergency: bool, credentials: Option<(String, String)>) -> Option<Reply> {
         let delay = self.fault_ms("login_delay_ms");
         std::thread::sleep(std::time::Duration::from_secs_f64(delay / 1000.0));
         loop {
             let how = lock(&self.faults).text("login").unwrap_or("ok").to_string();
             if how == "refused" && !emergency {
                 return Some(Reply::Exit(REFUSED.0.into(), REFUSED.1));
+            }
+            if how == "password" && !emergency {
+                let Some(given) = &credentials else { return Some(Reply::Failed(ASK_CREDENTIALS.into())) };
+                let faults = lock(&self.faults);
+                let user = faults.text("login_user").unwrap_or("_SYSTEM");
+                let password = faults.text("login_password").unwrap_or("SYS");
+                if given.0 != user || given.1 != password {
+                    return Some(Reply::Failed(REFUSED.0.into()));
+                }
             }
             let blocked = lock(&self.core).suspension.as_ref().is_some_and(|s| s.blocked);
             if how != "hang" && !blocked {
@@ -199,7 +224,7 @@ impl Server {
         let stopped = core.stop();
         self.history.event("stop", pid, json!({}));
         self.console.log(&Zoned::now(), pid, 0, "Utility.Event", "Shutdown of instance complete");
-        for path in [self.cfg.socket_path(), self.cfg.lock_path()] {
+        for path in self.cfg.lock_paths().chain([self.cfg.socket_path()]) {
             let _ = std::fs::remove_file(path);
         }
         match stopped {

@@ -100,7 +100,7 @@ impl Journal {
         reason: Reason,
         today: &str,
     ) -> Result<Journal, StoreError> {
-        let (path, file) = create(primary, prefix, today, JournalHeader {
+        let (path, file) = create(primary, prefix, today, &JournalHeader {
             guid: guid.into(),
             count,
             first,
@@ -170,15 +170,20 @@ impl Journal {
     /// Closes this file and begins the next.
     pub fn switch(&mut self, reason: Reason, today: &str) -> Result<(), StoreError> {
         self.flush()?;
-        let dir = if self.use_alternate { &self.alternate } else { &self.primary };
-        let (path, file) = create(dir, &self.prefix, today, JournalHeader {
+        let header = JournalHeader {
             guid: self.guid.clone(),
             count: self.count + 1,
             first: self.first,
             created: today.into(),
             reason,
             previous: self.path.display().to_string(),
-        })?;
+        };
+        let (first, second) = match self.use_alternate {
+            false => (&self.primary, &self.alternate),
+            true => (&self.alternate, &self.primary),
+        };
+        let made = create(first, &self.prefix, today, &header);
+        let (path, file) = made.or_else(|e| create(second, &self.prefix, today, &header).map_err(|_| e))?;
         self.path = path;
         self.file = file;
         self.count += 1;
@@ -188,7 +193,7 @@ impl Journal {
 }
 
 /// The next free `NNN` of `today`, so that a switch never overwrites a file.
-fn create(dir: &Path, prefix: &str, today: &str, header: JournalHeader) -> Result<(PathBuf, File), StoreError> {
+fn create(dir: &Path, prefix: &str, today: &str, header: &JournalHeader) -> Result<(PathBuf, File), StoreError> {
     for number in 1..=999u32 {
         let path = dir.join(format!("{prefix}{today}.{number:03}"));
         let z = dir.join(format!("{prefix}{today}.{number:03}z"));
@@ -197,7 +202,7 @@ fn create(dir: &Path, prefix: &str, today: &str, header: JournalHeader) -> Resul
         }
         match OpenOptions::new().create_new(true).read(true).write(true).open(&path) {
             Ok(file) => {
-                file.write_all_at(&frame(&header), 0).map_err(StoreError::io("write journal header", &path))?;
+                file.write_all_at(&frame(header), 0).map_err(StoreError::io("write journal header", &path))?;
                 file.set_len(header.first).map_err(StoreError::io("size journal", &path))?;
                 return Ok((path, file));
             }
