@@ -162,7 +162,8 @@ fn transactions(
             true => {
                 if let Some(file) = record.as_deref_mut() {
                     let line = json!({"worker": worker, "txn": number, "t_ms": clock::boot_ms()});
-                    let written = writeln!(file, "{line}").and_then(|()| file.sync_data());
+                    // One write per line: the workers share the file.
+                    let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
                     if let Err(e) = written {
                         eprintln!("record: {e}");
                     }

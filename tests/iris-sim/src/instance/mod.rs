@@ -132,6 +132,9 @@ impl Core {
             self.journal.append(&Record::Commit { txn });
             self.unlock(&ended);
             self.commits += 1;
+            if self.cfg.fsync {
+                self.journal.sync()?;
+            }
             self.journal.flush()?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Operators, `$` functions and special variables.
 
-use super::Stop;
+use super::{Stop, pattern};
 use super::interpreter::{Eval, Interpreter};
 use super::syntax::{Expr, Op};
 use super::value::Value;
@@ -28,21 +28,8 @@ pub fn binary(op: Op, left: &Value, right: &Value) -> Eval<Value> {
         Op::Contains => left.text().contains(&right.text()).into(),
         Op::NotContains => (!left.text().contains(&right.text())).into(),
         Op::Follows => (left.text() > right.text()).into(),
-        Op::Matches => matches_pattern(&left.text(), &right.text()).into(),
+        Op::Matches => pattern::matches(&left.text(), &right.text()).into(),
     })
-}
-
-/// Pattern match is kept to `1.N`-like whole-string classes; others are false.
-fn matches_pattern(text: &str, pattern: &str) -> bool {
-    let class = pattern.chars().last().unwrap_or(' ').to_ascii_lowercase();
-    let minimum = usize::from(pattern.starts_with('1'));
-    text.len() >= minimum
-        && text.chars().all(|c| match class {
-            'n' => c.is_ascii_digit(),
-            'a' => c.is_alphabetic(),
-            'e' => true,
-            _ => false,
-        })
 }
 
 pub fn special(run: &mut Interpreter, name: &str) -> Eval<Value> {

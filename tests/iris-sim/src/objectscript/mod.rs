@@ -6,9 +6,11 @@
 
 pub mod backup_general;
 pub mod classes;
+mod expressions;
 pub mod functions;
 pub mod interpreter;
 pub mod parser;
+pub mod pattern;
 pub mod syntax;
 pub mod value;
 

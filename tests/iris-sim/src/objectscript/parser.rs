@@ -1,9 +1,9 @@
 //! A line of ObjectScript into commands; `<SYNTAX>` if it is none.
 
 use super::Stop;
-use super::syntax::{Arg, Command, Expr, Op, Place, Range, Target, What, WriteItem};
+use super::syntax::{Command, Expr, Op, Range, Target, What, WriteItem};
 
-type Parsed<T> = Result<T, Stop>;
+pub(super) type Parsed<T> = Result<T, Stop>;
 
 /// Reads a whole line.
 pub fn parse(line: &str) -> Parsed<Vec<Command>> {
@@ -12,37 +12,38 @@ pub fn parse(line: &str) -> Parsed<Vec<Command>> {
     if parser.at < parser.chars.len() { Err(Stop::syntax()) } else { Ok(commands) }
 }
 
-struct Parser {
-    chars: Vec<char>,
-    at: usize,
+/// A cursor over a line. [`super::expressions`] has the part that reads expressions.
+pub(super) struct Parser {
+    pub(super) chars: Vec<char>,
+    pub(super) at: usize,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.chars.get(self.at).copied()
     }
 
-    fn peek_at(&self, ahead: usize) -> Option<char> {
+    pub(super) fn peek_at(&self, ahead: usize) -> Option<char> {
         self.chars.get(self.at + ahead).copied()
     }
 
-    fn eat(&mut self, c: char) -> bool {
+    pub(super) fn eat(&mut self, c: char) -> bool {
         let found = self.peek() == Some(c);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, c: char) -> Parsed<()> {
+    pub(super) fn expect(&mut self, c: char) -> Parsed<()> {
         if self.eat(c) { Ok(()) } else { Err(Stop::syntax()) }
     }
 
-    fn spaces(&mut self) {
+    pub(super) fn spaces(&mut self) {
         while self.peek().is_some_and(|c| c == ' ' || c == '\t') {
             self.at += 1;
         }
     }
 
-    fn word(&mut self) -> String {
+    pub(super) fn word(&mut self) -> String {
         let from = self.at;
         while self.peek().is_some_and(|c| c.is_alphanumeric()) {
             self.at += 1;
@@ -121,7 +122,7 @@ impl Parser {
         Ok(Command { only_if, what })
     }
 
-    fn list<T>(&mut self, item: fn(&mut Parser) -> Parsed<T>) -> Parsed<Vec<T>> {
+    pub(super) fn list<T>(&mut self, item: fn(&mut Parser) -> Parsed<T>) -> Parsed<Vec<T>> {
         let mut out = vec![item(self)?];
         while self.eat(',') {
             self.spaces();
@@ -276,241 +277,5 @@ impl Parser {
             }
             self.spaces();
         }
-    }
-
-    fn place(&mut self) -> Parsed<Place> {
-        let global = self.eat('^');
-        let from = self.at;
-        self.eat('%');
-        while self.peek().is_some_and(|c| c.is_alphanumeric() || (global && c == '.')) {
-            self.at += 1;
-        }
-        let name: String = self.chars[from..self.at].iter().collect();
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(Stop::syntax());
-        }
-        let subscripts = if self.eat('(') {
-            let list = self.list(Self::expr)?;
-            self.expect(')')?;
-            list
-        } else {
-            Vec::new()
-        };
-        Ok(Place { global, name, subscripts })
-    }
-
-    pub fn expr(&mut self) -> Parsed<Expr> {
-        let mut left = self.operand()?;
-        loop {
-            let back = self.at;
-            // A space ends an expression unless an operator stands alone between spaces.
-            self.spaces();
-            let spaced = self.at > back;
-            let Some((op, len)) = self.operator() else {
-                self.at = back;
-                return Ok(left);
-            };
-            if spaced && !self.chars.get(self.at + len).is_some_and(|c| *c == ' ') {
-                self.at = back;
-                return Ok(left);
-            }
-            self.at += len;
-            self.spaces();
-            let right = self.operand()?;
-            left = Expr::Binary(op, Box::new(left), Box::new(right));
-        }
-    }
-
-    fn operator(&self) -> Option<(Op, usize)> {
-        let two = self.peek_at(1);
-        Some(match self.peek()? {
-            '\'' => match two? {
-                '=' => (Op::NotEquals, 2),
-                '<' => (Op::NotLess, 2),
-                '>' => (Op::NotGreater, 2),
-                '[' => (Op::NotContains, 2),
-                _ => return None,
-            },
-            '&' if two == Some('&') => (Op::AndThen, 2),
-            '&' => (Op::And, 1),
-            '|' if two == Some('|') => (Op::OrElse, 2),
-            '!' => (Op::Or, 1),
-            '=' => (Op::Equals, 1),
-            '<' if two == Some('=') => (Op::NotGreater, 2),
-            '>' if two == Some('=') => (Op::NotLess, 2),
-            '<' => (Op::Less, 1),
-            '>' => (Op::Greater, 1),
-            '+' => (Op::Add, 1),
-            '-' => (Op::Subtract, 1),
-            '*' => (Op::Multiply, 1),
-            '/' => (Op::Divide, 1),
-            '\\' => (Op::IntegerDivide, 1),
-            '#' => (Op::Modulo, 1),
-            '_' => (Op::Concat, 1),
-            '[' => (Op::Contains, 1),
-            ']' => (Op::Follows, 1),
-            '?' => (Op::Matches, 1),
-            _ => return None,
-        })
-    }
-
-    fn operand(&mut self) -> Parsed<Expr> {
-        let mut value = match self.peek().ok_or_else(Stop::syntax)? {
-            '\'' => {
-                self.at += 1;
-                return Ok(Expr::Not(Box::new(self.operand()?)));
-            }
-            '-' => {
-                self.at += 1;
-                return Ok(Expr::Negative(Box::new(self.operand()?)));
-            }
-            '+' => {
-                self.at += 1;
-                return Ok(Expr::Positive(Box::new(self.operand()?)));
-            }
-            '"' => Expr::Text(self.string()?),
-            '(' => {
-                self.at += 1;
-                self.spaces();
-                let inner = self.expr()?;
-                self.spaces();
-                self.expect(')')?;
-                inner
-            }
-            '0'..='9' | '.' => return self.number(),
-            '#' => self.class_method()?,
-            '$' => self.dollar()?,
-            _ => Expr::Variable(self.place()?),
-        };
-        while self.peek() == Some('.') && self.peek_at(1).is_some_and(|c| c.is_alphabetic() || c == '%') {
-            self.at += 1;
-            let name = self.member_name();
-            let args = if self.peek() == Some('(') { Some(self.args()?) } else { None };
-            value = Expr::Member { object: Box::new(value), name, args };
-        }
-        Ok(value)
-    }
-
-    fn member_name(&mut self) -> String {
-        let percent = self.eat('%');
-        let word = self.word();
-        if percent { format!("%{word}") } else { word }
-    }
-
-    fn string(&mut self) -> Parsed<String> {
-        self.expect('"')?;
-        let mut out = String::new();
-        loop {
-            let c = self.peek().ok_or_else(Stop::syntax)?;
-            self.at += 1;
-            if c != '"' {
-                out.push(c);
-            } else if self.eat('"') {
-                out.push('"');
-            } else {
-                return Ok(out);
-            }
-        }
-    }
-
-    fn number(&mut self) -> Parsed<Expr> {
-        let from = self.at;
-        while self.peek().is_some_and(|c| c.is_ascii_digit() || c == '.') {
-            self.at += 1;
-        }
-        let text: String = self.chars[from..self.at].iter().collect();
-        format!("0{text}").parse().map(Expr::Number).map_err(|_| Stop::syntax())
-    }
-
-    fn class_method(&mut self) -> Parsed<Expr> {
-        self.expect('#')?;
-        self.expect('#')?;
-        if self.word().to_lowercase() != "class" {
-            return Err(Stop::syntax());
-        }
-        self.expect('(')?;
-        let from = self.at;
-        while self.peek().is_some_and(|c| c != ')') {
-            self.at += 1;
-        }
-        let class = self.chars[from..self.at].iter().collect::<String>().trim().trim_matches('"').to_string();
-        self.expect(')')?;
-        self.expect('.')?;
-        let method = self.member_name();
-        let args = self.args()?;
-        Ok(Expr::ClassMethod { class, method, args })
-    }
-
-    fn args(&mut self) -> Parsed<Vec<Arg>> {
-        self.expect('(')?;
-        self.spaces();
-        if self.eat(')') {
-            return Ok(Vec::new());
-        }
-        let mut out = Vec::new();
-        loop {
-            self.spaces();
-            out.push(match self.peek() {
-                Some(',' | ')') => Arg::Omitted,
-                Some('.') if self.peek_at(1).is_some_and(|c| c.is_alphabetic() || c == '%' || c == '^') => {
-                    self.at += 1;
-                    Arg::ByReference(self.place()?)
-                }
-                _ => Arg::Value(self.expr()?),
-            });
-            self.spaces();
-            if self.eat(')') {
-                return Ok(out);
-            }
-            self.expect(',')?;
-        }
-    }
-
-    fn dollar(&mut self) -> Parsed<Expr> {
-        self.expect('$')?;
-        let name = self.word().to_lowercase();
-        if name == "system" {
-            let mut path = Vec::new();
-            while self.eat('.') {
-                path.push(self.member_name());
-            }
-            let args = if self.peek() == Some('(') { self.args()? } else { Vec::new() };
-            return Ok(Expr::System { path, args });
-        }
-        if self.peek() != Some('(') {
-            return Ok(Expr::Special(name));
-        }
-        self.expect('(')?;
-        match name.as_str() {
-            "s" | "select" => {
-                let pairs = self.list(|p| p.pair(true))?;
-                self.expect(')')?;
-                Ok(Expr::Choice { of: None, pairs })
-            }
-            "case" => {
-                let of = Some(Box::new(self.expr()?));
-                self.expect(',')?;
-                let pairs = self.list(|p| p.pair(false))?;
-                self.expect(')')?;
-                Ok(Expr::Choice { of, pairs })
-            }
-            _ => {
-                self.spaces();
-                if self.eat(')') {
-                    return Ok(Expr::Function(name, Vec::new()));
-                }
-                let args = self.list(Self::expr)?;
-                self.spaces();
-                self.expect(')')?;
-                Ok(Expr::Function(name, args))
-            }
-        }
-    }
-
-    fn pair(&mut self, must: bool) -> Parsed<(Option<Expr>, Expr)> {
-        let key = if !must && self.peek() == Some(':') { None } else { Some(self.expr()?) };
-        self.expect(':')?;
-        self.spaces();
-        Ok((key, self.expr()?))
     }
 }
