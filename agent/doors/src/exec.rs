@@ -264,7 +264,7 @@ impl Running {
     }
 
     /// Everything for its standard input, which is closed after it.
-    fn feed(&mut self, bytes: Vec<u8>) {
+    pub fn feed(&mut self, bytes: Vec<u8>) {
         self.to_feed = bytes;
         self.push();
         if self.to_feed.is_empty() {
@@ -345,6 +345,16 @@ impl Running {
             took_ms: boot_now().since(self.started),
             reaped: self.reaped,
         })
+    }
+
+    /// Lets it live on beside us: nothing is killed when the handle goes, and our ends of its pipes are closed.
+    pub fn leave(mut self) -> Result<Left, Error> {
+        self.reaped = true; // keeps `drop` from killing it
+        self.stdin = None;
+        self.stdout = None;
+        self.stderr = None;
+        let pidfd = pidfd_open(self.pid, PidfdFlags::empty()).map_err(|e| self.io(e.into()))?;
+        Ok(Left { pid: self.pid, pidfd })
     }
 
     fn kill_and_reap(&mut self) {
@@ -442,6 +452,77 @@ impl Running {
             self.stderr = None;
         }
     }
+}
+
+/// A child of ours that lives on by itself (the watchdog).
+#[derive(Debug)]
+pub struct Left {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Left {
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get() as u32
+    }
+    /// Readable when it has ended.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+    /// Asks it to end, kills it at `by` if it has not, and reaps it.
+    pub fn end(&self, by: BootMs) {
+        use rustix::process::pidfd_send_signal;
+        let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        if !self.ended_by(by) {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.ended_by(boot_now().plus(REAP_MS));
+        }
+        self.reap();
+    }
+    /// Takes its exit status, so that no zombie stays behind.
+    pub fn reap(&self) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+    fn ended_by(&self, by: BootMs) -> bool {
+        ended_by(&self.pidfd, by)
+    }
+}
+
+/// Ends a process that is no child of ours: SIGTERM, at `by` SIGKILL. The caller has compared pid and start time.
+pub fn end_other(pidfd: &OwnedFd, by: BootMs) -> bool {
+    use rustix::process::pidfd_send_signal;
+    let _ = pidfd_send_signal(pidfd, Signal::TERM);
+    if ended_by(pidfd, by) {
+        return true;
+    }
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    ended_by(pidfd, boot_now().plus(REAP_MS))
+}
+
+/// True when the process of `pidfd` has ended by then.
+pub fn ended_by(pidfd: &OwnedFd, by: BootMs) -> bool {
+    loop {
+        let left = by.since(boot_now());
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&ms(left))) {
+            Ok(n) if n > 0 => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// A process by pid and start time (`/proc/PID/stat` field 22), so that a reused pid is not taken for it.
+pub fn open_process(pid: u32, start_time: u64) -> Option<OwnedFd> {
+    let fd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+    (start_time_of(pid)? == start_time).then_some(fd)
+}
+
+/// Start time of a process in clock ticks since boot.
+pub fn start_time_of(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 impl Drop for Running {

@@ -10,8 +10,10 @@ pub mod config;
 pub mod fake;
 pub mod gtm;
 pub mod iris;
+mod open;
 
 pub use config::InstanceConfig;
+pub use open::{discover, open};
 
 use doors::exec::Cancel;
 use protocol::outcome::Part;

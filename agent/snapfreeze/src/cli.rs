@@ -1,0 +1,270 @@
+//! The command line. Exit codes and verbs are the contract's; each verb's help has examples.
+
+use clap::{Args, Parser, Subcommand};
+use protocol::{BackupId, InstanceName, WallMs};
+use std::path::PathBuf;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "snapfreeze",
+    version,
+    about = "Application-consistent snapshots of databases that hold their writes for a moment",
+    long_about = "Freezes an IRIS, Caché or GT.M database, lets a snapshot be taken, thaws it, and says whether the freeze held.\n\nFrozen right now?  sudo snapfreeze thaw",
+    after_help = "Exit codes: 0 done · 1 other · 2 usage or configuration · 3 thawed, but broken · 4 refused, nothing frozen ·\n6 freeze failed, thawed · 7 snapshot failed, thawed · 8 LEFT FROZEN, act now · 9 cloud refused · 10 no agent · 130 interrupted, thawed.\n\nExamples:\n  snapfreeze check\n  snapfreeze backup --to /backup\n  snapfreeze list --to /backup"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Configuration file
+    #[arg(long, global = true, env = "SNAPFREEZE_CONFIG", default_value = crate::config::DEFAULT_PATH, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One JSON object per line instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// The daemon (run by the service manager)
+    Agent,
+    #[command(hide = true)]
+    Watchdog,
+    /// Is anything frozen, since when, by whom, when will it thaw
+    #[command(after_help = "Works without an agent, without a login to the database and with a broken configuration.")]
+    Status,
+    /// Everything that can be known before a freeze, one line each
+    #[command(after_help = "Examples:\n  snapfreeze check\n  snapfreeze check --nagios --to /backup")]
+    Check(Check),
+    /// Freeze and answer; the host thaws by itself when the hold is over
+    #[command(after_help = "Example:\n  id=$(snapfreeze freeze --hold 30s --print-id) && make-snapshot; snapfreeze thaw --id \"$id\"")]
+    Freeze(Freeze),
+    /// Is the write daemon suspended? One line per instance
+    Frozen,
+    /// Thaw one freeze by its id, or, without an id, whatever is frozen by every means
+    #[command(after_help = "Examples:\n  sudo snapfreeze thaw                      emergency: every rung of the ladder, each printed\n  snapfreeze thaw --id 0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e")]
+    Thaw(Thaw),
+    /// Freeze, ask, thaw; no snapshot
+    #[command(after_help = "Run it once after installation and then weekly:\n  snapfreeze rehearse --hold 5s")]
+    Rehearse(Rehearse),
+    /// How to prepare an engine
+    Setup(Setup),
+    /// The whole job on this host: freeze, local snapshot, thaw, verdict
+    #[command(after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s")]
+    Backup(Backup),
+    /// The local catalogue
+    List(Where),
+    /// One backup with its window and journals
+    Show(One),
+    /// Compare a set with its manifest, file by file
+    Verify(One),
+    /// Keep a backup whatever the retention says
+    #[command(after_help = "Examples:\n  snapfreeze keep ID --until 2027-01-31 --reason \"before the upgrade\"\n  snapfreeze keep ID --drop")]
+    Keep(Keep),
+    /// What retention would remove; removes it with --yes
+    Prune(Prune),
+    /// Figures for node_exporter's textfile collector
+    Metrics(Metrics),
+    /// A support bundle without secrets
+    Diagnose(Diagnose),
+    /// The page of an error
+    Explain { /** Error name, such as Freeze.Refused.Late; without it, all names */ code: Option<String> },
+    /// Shell completions
+    Completions { shell: clap_complete::Shell },
+    #[command(hide = true)]
+    Man { dir: PathBuf },
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    /// One line and exit codes 0–3 for Nagios
+    #[arg(long)]
+    pub nagios: bool,
+    /// Look at the age of the last held set here
+    #[arg(long, value_name = "DIR")]
+    pub to: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Freeze {
+    /// Made once by the caller, before anything that may be retried; made here when left out
+    #[arg(long)]
+    pub id: Option<BackupId>,
+    /// How long it may stay frozen, such as 30s (1s to 1179s)
+    #[arg(long, value_parser = duration_ms)]
+    pub hold: Option<u64>,
+    /// When the order was sent (RFC 3339 or Unix milliseconds)
+    #[arg(long, value_parser = instant)]
+    pub issued_at: Option<WallMs>,
+    /// Until when it may be carried out
+    #[arg(long, value_parser = instant, requires = "issued_at")]
+    pub not_after: Option<WallMs>,
+    /// Only these instances
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<InstanceName>,
+    /// Who asks, for status and records
+    #[arg(long, default_value = "command line")]
+    pub by: String,
+    /// Print the id alone
+    #[arg(long, conflicts_with = "json")]
+    pub print_id: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Thaw {
+    #[arg(long)]
+    pub id: Option<BackupId>,
+}
+
+#[derive(Args, Debug)]
+pub struct Rehearse {
+    /// Hold of the rehearsal
+    #[arg(long, value_parser = duration_ms, default_value = "10s")]
+    pub hold: u64,
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<InstanceName>,
+}
+
+#[derive(Args, Debug)]
+pub struct Setup {
+    #[command(subcommand)]
+    pub engine: SetupEngine,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum SetupEngine {
+    /// OS authentication and the smallest role for IRIS and Caché
+    Iris {
+        /// Print the steps (nothing is changed by this verb)
+        #[arg(long)]
+        print: bool,
+        #[arg(long = "instance", value_name = "NAME")]
+        instance: Option<InstanceName>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Backup {
+    /// The set is made below this directory, named by its id
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// auto, btrfs, reflink, copy or command
+    #[arg(long)]
+    pub snapshotter: Option<String>,
+    /// Paths to take; everything the engine names when left out
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    #[arg(long, value_parser = duration_ms)]
+    pub hold: Option<u64>,
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<InstanceName>,
+    #[arg(long)]
+    pub id: Option<BackupId>,
+    /// The helper of the command snapshotter, all that follows: --command PROGRAM ARG…
+    #[arg(long, num_args = 1.., value_name = "WORD", allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Do everything up to the freeze, and stop there
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Where {
+    /// Catalogue directories; [backup].to of the configuration when left out
+    #[arg(long, value_name = "DIR")]
+    pub to: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct One {
+    /// Backup id, or `latest`
+    pub id: String,
+    #[command(flatten)]
+    pub place: Where,
+}
+
+#[derive(Args, Debug)]
+pub struct Keep {
+    pub id: String,
+    #[command(flatten)]
+    pub place: Where,
+    /// Until this day (2027-01-31); for ever when left out
+    #[arg(long)]
+    pub until: Option<String>,
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// Do not keep it any longer
+    #[arg(long, conflicts_with_all = ["until", "reason"])]
+    pub drop: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Prune {
+    #[command(flatten)]
+    pub place: Where,
+    #[arg(long)]
+    pub keep_last: Option<u32>,
+    #[arg(long)]
+    pub keep_daily: Option<u32>,
+    #[arg(long)]
+    pub keep_weekly: Option<u32>,
+    #[arg(long)]
+    pub keep_monthly: Option<u32>,
+    /// Remove what was listed
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Metrics {
+    /// Written to this file (renamed into place); stdout when left out
+    #[arg(long, value_name = "PATH")]
+    pub textfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Where,
+}
+
+#[derive(Args, Debug)]
+pub struct Diagnose {
+    /// Directory to make the bundle in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub to: PathBuf,
+}
+
+/// `30s`, `2min`; milliseconds.
+fn duration_ms(s: &str) -> Result<u64, String> {
+    let d = humantime::parse_duration(s).map_err(|_| "a time such as 30s, 1500ms or 2min".to_owned())?;
+    u64::try_from(d.as_millis()).map_err(|_| "too long".into())
+}
+
+/// RFC 3339 or Unix milliseconds.
+fn instant(s: &str) -> Result<WallMs, String> {
+    if let Ok(ms) = s.parse::<i64>() {
+        return Ok(WallMs(ms));
+    }
+    s.parse::<jiff::Timestamp>().map(|t| WallMs(t.as_millisecond())).map_err(|_| "a time such as 2026-11-25T12:00:00Z, or Unix milliseconds".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_in_both_forms() {
+        assert_eq!(instant("1764028800000"), Ok(WallMs(1_764_028_800_000)));
+        assert_eq!(instant("2025-11-25T00:00:00Z"), Ok(WallMs(1_764_028_800_000)));
+        assert!(instant("yesterday").is_err() && duration_ms("soon").is_err());
+        assert_eq!(duration_ms("1500ms"), Ok(1500));
+    }
+}

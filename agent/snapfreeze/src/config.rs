@@ -1,0 +1,273 @@
+//! `/etc/snapfreeze/agent.toml`, parsed once into checked types. Unknown keys are errors.
+
+use engine::InstanceConfig;
+use protocol::window::{BadWindow, HoldMs, Margins, OnOverrun, SuspendLimit, WindowRules};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub const DEFAULT_PATH: &str = "/etc/snapfreeze/agent.toml";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path} could not be read")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not valid:\n{why}")]
+    Parse { path: PathBuf, why: String },
+    #[error("{path}: {key} = {value:?} is not possible: {rule}")]
+    Value { path: PathBuf, key: String, value: String, rule: String },
+    #[error("{path}")]
+    Window { path: PathBuf, source: BadWindow },
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub path: PathBuf,
+    pub dirs: Dirs,
+    /// Owns the socket beside root.
+    pub group: String,
+    pub window: Window,
+    /// Empty: discover with `iris list`.
+    pub instances: Vec<InstanceConfig>,
+    pub backup: Backup,
+    /// An organisation's own tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// The journal; on a disk.
+    pub state: PathBuf,
+    /// Socket, locks, LogFiles; on tmpfs, because nothing may be written to a disk inside the window.
+    pub run: PathBuf,
+}
+
+impl Dirs {
+    pub fn socket(&self) -> PathBuf {
+        self.run.join("agent.sock")
+    }
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("journal")
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Window {
+    pub on_overrun: OnOverrun,
+    pub hold: HoldMs,
+    pub external_freeze_timeout_s: Option<u64>,
+    pub wd_suspend_limit: Option<SuspendLimit>,
+    pub margins: Margins,
+    /// Alarm when the last held set is older.
+    pub max_age: Duration,
+}
+
+impl Window {
+    /// The rules for a freeze with this hold, or with the configured one.
+    pub fn rules(&self, hold_ms: Option<u64>) -> Result<WindowRules, BadWindow> {
+        let hold = hold_ms.map_or(Ok(self.hold), HoldMs::new)?;
+        WindowRules::new(hold, self.on_overrun, self.external_freeze_timeout_s, self.wd_suspend_limit, self.margins)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// Where `list`, `check` and `prune` look when no `--to` is given.
+    pub to: Vec<PathBuf>,
+    /// `auto`, `btrfs`, `reflink`, `copy` or `command`.
+    pub snapshotter: Option<String>,
+    /// The helper of the `command` snapshotter.
+    pub command: Vec<String>,
+    /// What to take; empty: everything the engine names.
+    pub paths: Vec<PathBuf>,
+    pub keep_last: Option<u32>,
+    pub keep_daily: Option<u32>,
+    pub keep_weekly: Option<u32>,
+    pub keep_monthly: Option<u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Raw::default().check(Path::new("(defaults)")).expect("the defaults are valid")
+    }
+}
+
+impl Config {
+    /// A missing file at the default path means the defaults; anywhere else it is an error.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(t) => t,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) => String::new(),
+            Err(source) => return Err(Error::Read { path: path.into(), source }),
+        };
+        Self::parse(&text, path)
+    }
+
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let raw: Raw = toml::from_str(text).map_err(|e| Error::Parse { path: path.into(), why: e.to_string() })?;
+        raw.check(path)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    agent: RawAgent,
+    window: RawWindow,
+    margins: RawMargins,
+    instance: Vec<InstanceConfig>,
+    backup: Backup,
+    tags: RawTags,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAgent {
+    state_dir: PathBuf,
+    run_dir: PathBuf,
+    group: String,
+}
+
+impl Default for RawAgent {
+    fn default() -> Self {
+        Self { state_dir: "/var/lib/snapfreeze".into(), run_dir: "/run/snapfreeze".into(), group: "snapfreeze".into() }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawWindow {
+    on_overrun: OnOverrun,
+    hold: Option<String>,
+    external_freeze_timeout: Option<String>,
+    wd_suspend_limit: Option<String>,
+    max_age: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawMargins {
+    watchdog: Option<String>,
+    thaw_budget: Option<String>,
+    freeze: Option<String>,
+    rung: Option<String>,
+    guard: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawTags {
+    extra: BTreeMap<String, String>,
+}
+
+impl Raw {
+    fn check(self, path: &Path) -> Result<Config, Error> {
+        let bad = |key: &str, value: &str, rule: &str| Error::Value { path: path.into(), key: key.into(), value: value.into(), rule: rule.into() };
+        let time = |key: &str, v: &Option<String>| match v {
+            None => Ok(None),
+            Some(v) => humantime::parse_duration(v).map(Some).map_err(|_| bad(key, v, "a time such as \"30s\", \"10min\" or \"26h\"")),
+        };
+        let whole_s = |key: &str, v: &Option<String>| {
+            time(key, v)?
+                .map(|d| if d.subsec_nanos() == 0 { Ok(d.as_secs()) } else { Err(bad(key, v.as_deref().unwrap_or(""), "whole seconds, because the engine takes no less")) })
+                .transpose()
+        };
+        let or = |key: &str, v: &Option<String>, default: u64| time(key, v).map(|d| d.map_or(default, |d| d.as_millis() as u64));
+        let d = Margins::default();
+        let m = &self.margins;
+        let margins = Margins {
+            watchdog_ms: or("margins.watchdog", &m.watchdog, d.watchdog_ms)?,
+            thaw_budget_ms: or("margins.thaw_budget", &m.thaw_budget, d.thaw_budget_ms)?,
+            freeze_ms: or("margins.freeze", &m.freeze, d.freeze_ms)?,
+            rung_ms: or("margins.rung", &m.rung, d.rung_ms)?,
+            guard_ms: or("margins.guard", &m.guard, d.guard_ms)?,
+        };
+        let w = &self.window;
+        let hold = HoldMs::new(or("window.hold", &w.hold, 30_000)?).map_err(|source| Error::Window { path: path.into(), source })?;
+        let wd_suspend_limit = match w.wd_suspend_limit.as_deref() {
+            Some("none") => Some(SuspendLimit::None),
+            _ => whole_s("window.wd_suspend_limit", &w.wd_suspend_limit)?.map(SuspendLimit::Secs),
+        };
+        let window = Window {
+            on_overrun: w.on_overrun,
+            hold,
+            external_freeze_timeout_s: whole_s("window.external_freeze_timeout", &w.external_freeze_timeout)?,
+            wd_suspend_limit,
+            margins,
+            max_age: time("window.max_age", &w.max_age)?.unwrap_or(Duration::from_secs(26 * 3600)),
+        };
+        window.rules(None).map_err(|source| Error::Window { path: path.into(), source })?;
+        let mut names = std::collections::BTreeSet::new();
+        for i in &self.instance {
+            if !names.insert(i.name().clone()) {
+                return Err(bad("instance.name", i.name().as_str(), "each instance is named once"));
+            }
+        }
+        for (key, dir) in [("agent.state_dir", &self.agent.state_dir), ("agent.run_dir", &self.agent.run_dir)] {
+            if !dir.is_absolute() {
+                return Err(bad(key, &dir.display().to_string(), "an absolute path"));
+            }
+        }
+        if let Some(s) = &self.backup.snapshotter
+            && !["auto", "btrfs", "reflink", "copy", "command"].contains(&s.as_str())
+        {
+            return Err(bad("backup.snapshotter", s, "auto, btrfs, reflink, copy or command"));
+        }
+        Ok(Config {
+            path: path.into(),
+            dirs: Dirs { state: self.agent.state_dir, run: self.agent.run_dir },
+            group: self.agent.group,
+            window,
+            instances: self.instance,
+            backup: self.backup,
+            tags: self.tags.extra,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(t: &str) -> Result<Config, String> {
+        Config::parse(t, Path::new("agent.toml")).map_err(|e| crate::chain(&e))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let c = parse("").unwrap();
+        assert_eq!(c.window.rules(None).unwrap().wd_suspend_limit, SuspendLimit::Secs(120));
+        assert_eq!(c.dirs.socket(), Path::new("/run/snapfreeze/agent.sock"));
+    }
+
+    #[test]
+    fn errors_name_key_value_and_range() {
+        for (text, must) in [
+            ("[window]\nhold = \"1180s\"", "1179s"),
+            ("[window]\nhold = \"soon\"", "window.hold = \"soon\""),
+            ("[window]\nexternal_freeze_timeout = \"1201s\"", "silently use 1200"),
+            ("[window]\nholt = \"3s\"", "holt"),
+            ("[window]\non_overrun = \"never\"", "block-users"),
+            ("[window]\nwd_suspend_limit = \"none\"", "block-users"),
+            ("[window]\nwd_suspend_limit = \"1500ms\"", "whole seconds"),
+            ("[margins]\nrung = \"1ms\"", "250"),
+            ("[agent]\nrun_dir = \"run\"", "absolute"),
+            ("[backup]\nsnapshotter = \"magic\"", "reflink"),
+            ("[[instance]]\nengine = \"oracle\"\nname = \"X\"", "oracle"),
+            ("[[instance]]\nengine = \"gtm\"\nname = \"a b\"", "a b"),
+        ] {
+            let e = parse(text).unwrap_err();
+            assert!(e.contains(must), "{text:?} said {e:?}, which lacks {must:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(t in ".{0,300}") {
+            let _ = parse(&t);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `freeze`, `frozen`, `rehearse`.
+
+use crate::caller::Caller;
+use crate::cli;
+use crate::config::Config;
+use crate::instances;
+use crate::out::{Out, typed};
+use protocol::code::exit;
+use protocol::outcome::{InstanceMarks, Window, WindowState};
+use protocol::wire::{FreezeReply, FreezeRequest, FrozenReply, InstanceFrozen, Problem};
+use protocol::{BackupId, Code, SCHEMA};
+use serde_json::json;
+use std::time::Duration;
+
+const ASK: Duration = Duration::from_secs(15);
+
+pub fn new_id() -> BackupId {
+    BackupId::from_uuid(uuid::Uuid::now_v7())
+}
+
+pub async fn freeze(config: &Config, args: &cli::Freeze, out: Out) -> u8 {
+    let id = args.id.unwrap_or_else(new_id);
+    let caller = Caller::new(config);
+    let request = FreezeRequest {
+        id,
+        instances: args.instances.clone(),
+        hold_ms: args.hold,
+        issued_at: args.issued_at,
+        not_after: args.not_after,
+        by: args.by.clone(),
+    };
+    let answer = tokio::select! {
+        a = caller.freeze(&request) => a,
+        () = interrupted() => return interrupted_freeze(&caller, id, out).await,
+    };
+    let code = match &answer {
+        Ok(r) if args.print_id => {
+            out.say(r.id.to_string());
+            exit::DONE
+        }
+        Ok(r) => {
+            say_frozen(r, out);
+            exit::DONE
+        }
+        Err(p) => out.problem(p),
+    };
+    out.marker(&match &answer {
+        Ok(r) => typed("freeze", &json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) })),
+        Err(p) => typed("problem", &json!({ "id": id, "code": p.code, "detail": p.detail })),
+    });
+    code
+}
+
+async fn interrupted_freeze(caller: &Caller<'_>, id: BackupId, out: Out) -> u8 {
+    match caller.thaw(id).await {
+        Ok(_) => out.problem(&Problem::new(Code::Interrupted, Code::Interrupted.says())),
+        Err(p) if p.code == Code::ThawUnknownId => out.problem(&Problem::new(Code::Interrupted, "interrupted; nothing was frozen")),
+        Err(p) => out.problem(&p),
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut i), Ok(mut t)) => {
+            tokio::select! { _ = i.recv() => {}, _ = t.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+fn say_frozen(r: &FreezeReply, out: Out) {
+    out.object("freeze", r);
+    out.say(format!("frozen  {}  in {} ms, thaws by itself in {:.1} s", r.id, r.freeze_ms, r.remaining_ms as f64 / 1000.0));
+    say_marks(&r.instances, out);
+    for w in &r.warnings {
+        out.note(format!("warning: {w}"));
+    }
+}
+
+pub fn say_marks(marks: &[InstanceMarks], out: Out) {
+    for i in marks {
+        for m in &i.marks {
+            let region = if m.region.is_empty() { String::new() } else { format!(" {}", m.region) };
+            if let Some(from) = m.restore_from() {
+                out.say(format!("  {}{region}: a restore starts with journal {from}", i.instance));
+            }
+        }
+    }
+}
+
+/// Where a restore starts, one per journal.
+pub fn journals(marks: &[InstanceMarks]) -> Vec<&str> {
+    marks.iter().flat_map(|i| i.marks.iter().filter_map(|m| m.restore_from())).collect()
+}
+
+/// A window for a person: one line, its parts, its journals. Gives the exit code.
+pub fn say_window(w: &Window, out: Out) -> u8 {
+    out.object("window", w);
+    let (word, code) = match &w.state {
+        WindowState::Unbroken => ("unbroken".to_owned(), exit::DONE),
+        WindowState::Broken(r) => (format!("BROKEN: {r}"), exit::BROKEN),
+    };
+    out.say(format!("thawed  {}  window {} ms, {word}", w.backup_id, w.window_ms));
+    for p in &w.parts {
+        out.say(format!("  {:>8} ms  +{} ms  {}", p.at_ms, p.took_ms, p.name));
+    }
+    code
+}
+
+pub async fn frozen(config: &Config, out: Out) -> u8 {
+    match states(config).await {
+        Ok(all) => {
+            for i in &all {
+                out.object("frozen", i);
+                let why = match &i.frozen {
+                    protocol::wire::Frozen::Unknown(why) => format!(" ({why})"),
+                    protocol::wire::Frozen::Yes | protocol::wire::Frozen::No => String::new(),
+                };
+                out.say(format!("{}: {}{why}", i.instance, i.frozen.word()));
+            }
+            exit::DONE
+        }
+        Err(p) => out.problem(&p),
+    }
+}
+
+/// From the agent, or from the engines themselves when there is none.
+pub async fn states(config: &Config) -> Result<Vec<InstanceFrozen>, Problem> {
+    if let Ok(r) = Caller::new(config).client().get::<FrozenReply>("/v1/frozen", ASK).await {
+        return Ok(r.instances);
+    }
+    let set = instances::open(config)?;
+    Ok(instances::ask(&set, ASK.as_millis() as u64).into_iter().map(|(instance, frozen)| InstanceFrozen { instance, frozen }).collect())
+}
+
+pub async fn rehearse(config: &Config, args: &cli::Rehearse, out: Out) -> u8 {
+    let id = new_id();
+    let caller = Caller::new(config);
+    let request =
+        FreezeRequest { id, instances: args.instances.clone(), hold_ms: Some(args.hold), issued_at: None, not_after: None, by: "rehearse".into() };
+    let reply = tokio::select! {
+        a = caller.freeze(&request) => a,
+        () = interrupted() => return interrupted_freeze(&caller, id, out).await,
+    };
+    match reply {
+        Ok(r) => say_frozen(&r, out),
+        Err(p) => return out.problem(&p),
+    }
+    let asked = states(config).await;
+    match caller.thaw(id).await {
+        Ok(w) => {
+            if let Ok(all) = &asked {
+                for i in all {
+                    out.say(format!("  {} while frozen: {}", i.instance, i.frozen.word()));
+                }
+            }
+            let code = say_window(&w, out);
+            out.marker(&typed("window", &json!({ "id": w.backup_id, "state": w.state, "window_ms": w.window_ms, "schema": SCHEMA })));
+            code
+        }
+        Err(p) => out.problem(&p),
+    }
+}
