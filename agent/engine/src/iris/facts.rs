@@ -2,7 +2,7 @@
 
 use super::find::Located;
 use super::script::{Reply, Script, nonce};
-use super::{Iris, ask, freeze};
+use super::{Iris, ask, freeze_script};
 use crate::{Check, Error, Facts, Journaling, Level, Mirror};
 use protocol::BootMs;
 use protocol::wire::Frozen;
@@ -115,7 +115,7 @@ impl Iris {
         // Seen in a public routine only, so an empty answer is as good.
         s.ask("GUID", "##class(%SYS.System).InstanceGUID()");
         s.line("set sfd=\"\"");
-        s.line(freeze::FORMAL_SPEC);
+        s.line(freeze_script::FORMAL_SPEC);
         s.say("SPEC", "sfd");
         let output = self
             .runner

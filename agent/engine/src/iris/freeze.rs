@@ -1,18 +1,11 @@
 //! One freeze: one session, one script, one answer.
-//!
-//! **A script that lands late must not freeze.** It may: a login can hang, and killing `docker exec` leaves what it
-//! started. So the line with the call compares the time first, in the same command line. Two clocks, as none alone
-//! is enough: `$ZTIMESTAMP` (UTC; the engine's kernel is ours, so its clock is too) against the wall time of our
-//! deadline *and* of our sending, so that a clock which was set back is noticed as well; and `$ZHOROLOG` (seconds since
-//! the instance started, "independent of clock changes") against the script's own first line. What remains, a clock set
-//! back by just the time that the script is late, is covered by the machine: it asks after every killed freeze.
 
 use super::files::{self, Position};
 use super::find::Located;
 use super::parse::{logfile, messages};
-use super::script::{Reply, Script, nonce};
+use super::script::Reply;
 use super::token::{Started, Token};
-use super::{Iris, ask, judge, mark, quote};
+use super::{Iris, ask, judge, mark};
 use crate::{FreezeAnswer, FreezeOrder, Held};
 use doors::clock::{boot_now, wall_now};
 use doors::exec::{Cancel, Ended, Output};
@@ -20,21 +13,38 @@ use protocol::outcome::Part;
 use protocol::{BootMs, WallMs};
 use std::path::PathBuf;
 
-/// `$ZTIMESTAMP` may lie this far before our sending without being a clock that was set back (rounding, slewing).
-const CLOCK_SLACK_MS: i64 = 1_000;
 /// Reading the LogFile and asking once more after the freeze.
 const AFTER_MS: u64 = 5_000;
 /// Nothing of an instance that is still starting has run (exit code seen in a public script).
 const SIGN_ON_INHIBITED: i32 = 239;
 
 /// What the freeze starts from.
-struct Begin {
-    at: BootMs,
-    wall: WallMs,
+pub(super) struct Begin {
+    pub(super) at: BootMs,
+    pub(super) wall: WallMs,
     log: Position,
-    freeze_log: PathBuf,
+    pub(super) freeze_log: PathBuf,
     freeze_log_from: u64,
     lock_inode: Option<u64>,
+}
+
+#[cfg(test)]
+impl Begin {
+    pub(super) fn new(at: BootMs, wall: WallMs, freeze_log: PathBuf) -> Self {
+        let log = Position {
+            path: "/messages.log".into(),
+            inode: 1,
+            offset: 0,
+        };
+        Self {
+            at,
+            wall,
+            log,
+            freeze_log,
+            freeze_log_from: 0,
+            lock_inode: None,
+        }
+    }
 }
 
 impl Iris {
@@ -45,6 +55,9 @@ impl Iris {
         };
         if cancel.thrown() {
             return FreezeAnswer::Failed("cancelled before it began".into());
+        }
+        if boot_now() >= order.by {
+            return FreezeAnswer::Failed("its time was over before it began".into());
         }
         match &self.config.freeze_with {
             Some(words) => self.freeze_by_wrapper(words, order, cancel, &begin),
@@ -148,99 +161,6 @@ impl Iris {
         held(token, mark, warnings, evidence, parts)
     }
 
-    /// The script and its nonce.
-    fn freeze_script(
-        &self,
-        order: &FreezeOrder,
-        begin: &Begin,
-    ) -> Result<(String, String), String> {
-        let nonce = nonce().map_err(|e| e.to_string())?;
-        let left_ms = order.by.since(boot_now());
-        let deadline = begin.wall.0 + order.by.since(begin.at) as i64;
-        let (earliest, latest) = (seconds(begin.wall.0 - CLOCK_SLACK_MS), seconds(deadline));
-        let mut s = Script::new(&nonce);
-        s.line("set sfu=$ZHOROLOG,sfs=\"\",sfr=\"\",sfk=0,sfl=3,sfd=\"\",sfn=0,sfy=sfu");
-        s.say("PID", "$JOB");
-        s.say("UP", "sfu");
-        s.ask("MIR", ask::MIRROR);
-        s.line(FORMAL_SPEC);
-        s.line(
-            "set sfk=$select(sfd=\"\":11,sfd[\"RequiredFile\":11,sfd[\"WDSuspendLimit\":10,1:7)",
-        );
-        s.say("CAP", "sfk");
-        s.line("set sfw=\"\"");
-        s.line(&format!("set sfw={}", ask::IS_SUSPENDED));
-        s.say("BEFORE", "sfw");
-        let [full, ten, seven] = self.freeze_calls(order, begin)?;
-        for (arguments, call) in [(11, full), (10, ten), (7, seven)] {
-            // Left to right, without precedence, as ObjectScript evaluates; 47117 is 1970-01-01.
-            s.line(&format!(
-                "set:sfk={arguments} sfy=$ZHOROLOG,sfz=$ZTIMESTAMP,sfn=$piece(sfz,\",\")-47117*86400+$piece(sfz,\",\",2),sfl=$select(sfn<{earliest}:2,sfn>{latest}:1,$ZHOROLOG-sfu>{left}:1,1:0) set:(sfk={arguments})&(sfl=0)&(sfw=0) sfs={call}",
-                left = seconds(left_ms as i64),
-            ));
-        }
-        s.line("set sfe=$ZHOROLOG");
-        s.say("LATE", "sfl");
-        s.say("AT", "sfn");
-        s.say("TOOK", "sfe-sfy");
-        s.say("SC", "$select(sfs=\"\":\"\",sfs:1,1:0)");
-        s.ask(
-            "TEXT",
-            "$select(sfs=\"\":$ZERROR,sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))",
-        );
-        s.ask("WDS", ask::IS_SUSPENDED);
-        s.say("REQ", "sfr");
-        s.ask("CUR", ask::CURRENT_FILE);
-        s.ask("OFF", ask::CURRENT_OFFSET);
-        s.line("set sfi=\"\",sfo=\"\"");
-        s.line("set sfx=##class(%SYS.Journal.System).GetImageJournalInfo(.sfi,.sfo)");
-        s.say("IMG", "sfi");
-        s.say("IMGOFF", "sfo");
-        s.line("set sfc=3");
-        s.line("set sfx=0");
-        s.line(&format!("set sfx={}", ask::IS_SUSPENDED));
-        s.line("set:(sfs=1)&(sfx=1) sfc=5");
-        Ok((nonce, s.end("sfc")))
-    }
-
-    /// With 11, 10 and 7 arguments (class reference, Backup.General.ExternalFreeze).
-    fn freeze_calls(&self, order: &FreezeOrder, begin: &Begin) -> Result<[String; 3], String> {
-        let text = |s: &str| quote::literal(s).map_err(|e| e.to_string());
-        let c = &self.config;
-        let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
-        let (user, password) = match &self.thaw_login {
-            Some(l) => (text(&l.user)?, text(&l.password)?),
-            None => (String::new(), String::new()),
-        };
-        let first_seven = [
-            text(&begin.freeze_log.to_string_lossy())?,
-            if c.text.is_empty() {
-                String::new()
-            } else {
-                text(&c.text)?
-            },
-            u8::from(c.switch_journal).to_string(),
-            number(c.cluster_timeout),
-            number(c.cluster_hibernate),
-            number(c.cluster_verbose.map(u32::from)),
-            order.rules.external_freeze_timeout_s.to_string(),
-        ]
-        .join(",");
-        let limit = order.rules.wd_suspend_limit.secs().unwrap_or(0);
-        let nine = format!("{first_seven},{user},{password}");
-        let call = |args: &str| format!("##class(Backup.General).ExternalFreeze({args})");
-        let without_limit = if self.thaw_login.is_some() {
-            &nine
-        } else {
-            &first_seven
-        };
-        Ok([
-            call(&format!("{nine},{limit},.sfr")),
-            call(&format!("{nine},{limit}")),
-            call(without_limit),
-        ])
-    }
-
     fn read_freeze_log(&self, begin: &Begin, by: BootMs) -> Result<String, String> {
         let text = files::read(&self.runner, &begin.freeze_log, by)?;
         Ok(text
@@ -325,9 +245,6 @@ impl Iris {
     }
 }
 
-/// `%Dictionary.CompiledMethod`, the formal arguments of this version's ExternalFreeze.
-pub(super) const FORMAL_SPEC: &str = "set sfd=##class(%Dictionary.CompiledMethod).%OpenId(\"Backup.General||ExternalFreeze\").FormalSpec";
-
 fn held(
     token: Token,
     mark: protocol::JournalMark,
@@ -345,11 +262,6 @@ fn held(
         }),
         Err(e) => FreezeAnswer::Unknown(format!("frozen, but its evidence cannot be kept: {e}")),
     }
-}
-
-/// Milliseconds as an ObjectScript number of seconds.
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
 }
 
 /// The rule of all return paths. `Ok`: the engine confirmed the freeze.
@@ -387,6 +299,9 @@ fn verdict(output: &Output, nonce: &str, said: &str) -> Result<Reply, FreezeAnsw
         (_, "1", "", _) => {
             failed("the write daemon was suspended already, and not by us; this freeze did nothing")
         }
+        (_, "" | "?", "", _) => failed(&format!(
+            "the instance does not say whether it is frozen (has the user the right to use Backup.General?), so it was not frozen: {said}"
+        )),
         (_, _, "1", "1") if code == 5 => Ok(reply),
         (_, _, "1", "1") => unknown(&format!(
             "the freeze worked, but the session ended with {code}"

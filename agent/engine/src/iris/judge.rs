@@ -5,11 +5,20 @@ use super::parse::logfile::{self, LogFile};
 use super::parse::messages::Entry;
 use protocol::{Disturbed, Known};
 
-/// Who wrote our own lines. `None`: it cannot be known (a wrapper, a call without a script), so there must be only one.
+/// Who wrote our own lines. `freeze_pid` `None`: it cannot be known (a wrapper), so there must be only one freeze.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ours {
     pub freeze_pid: Option<u32>,
-    pub thaw_pid: Option<u32>,
+    pub thaw: OurThaw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OurThaw {
+    By(u32),
+    /// A wrapper, or a call without a script: there must be only one thaw.
+    Somebody,
+    /// We did not thaw: every thaw is another tool's.
+    Nobody,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +79,11 @@ pub fn judge(entries: &[Entry], ours: Ours) -> Findings {
         return Findings::unreadable("our own freeze is not in the log");
     };
     let inside = &entries[start..];
-    let thaw_pid = ours.thaw_pid.or_else(|| only_thaw(inside));
+    let thaw_pid = match ours.thaw {
+        OurThaw::By(pid) => Some(pid),
+        OurThaw::Somebody => only_thaw(inside),
+        OurThaw::Nobody => None,
+    };
     // Our thaw's last line ends the window; without one everything up to now is inside.
     let end = inside
         .iter()
@@ -245,7 +258,7 @@ mod tests {
         08/11/21-05:49:55:411 (20) 0 [Utility.Event] Backup.General.ExternalThaw: System resumed\n";
     const BOTH: Ours = Ours {
         freeze_pid: Some(10),
-        thaw_pid: Some(20),
+        thaw: OurThaw::By(20),
     };
 
     fn of(text: &str, ours: Ours) -> Findings {
@@ -263,11 +276,11 @@ mod tests {
         for ours in [
             Ours {
                 freeze_pid: Some(18374),
-                thaw_pid: Some(18380),
+                thaw: OurThaw::By(18380),
             },
             Ours {
                 freeze_pid: None,
-                thaw_pid: None,
+                thaw: OurThaw::Somebody,
             },
         ] {
             let f = of(&text, ours);
@@ -280,7 +293,7 @@ mod tests {
             &text,
             Ours {
                 freeze_pid: Some(18374),
-                thaw_pid: Some(99),
+                thaw: OurThaw::By(99),
             },
         );
         assert!(
@@ -333,6 +346,20 @@ mod tests {
     }
 
     #[test]
+    fn when_we_did_not_thaw_every_thaw_is_another_tools() {
+        let ours = Ours {
+            freeze_pid: Some(10),
+            thaw: OurThaw::Nobody,
+        };
+        let f = of(&format!("{FREEZE_LINES}{THAW_LINES}"), ours);
+        assert!(matches!(f.alone, Err(Disturbed::Other(_))), "{f:?}");
+        assert!(matches!(
+            of(FREEZE_LINES, ours).alone,
+            Err(Disturbed::Unreadable(_))
+        ));
+    }
+
+    #[test]
     fn already_resumed_released_nothing() {
         let f = of(
             &format!(
@@ -354,9 +381,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_log_is_judged_without_panic(text in any::<String>(), f in any::<Option<u32>>(), t in any::<Option<u32>>()) {
-            let _ = of(&text, Ours { freeze_pid: f, thaw_pid: t });
-            let _ = of(&format!("{FREEZE_LINES}{text}\n{THAW_LINES}"), Ours { freeze_pid: f, thaw_pid: t });
+        fn any_log_is_judged_without_panic(text in any::<String>(), f in any::<Option<u32>>(), t in any::<u32>()) {
+            let _ = of(&text, Ours { freeze_pid: f, thaw: OurThaw::By(t) });
+            let _ = of(&format!("{FREEZE_LINES}{text}\n{THAW_LINES}"), Ours { freeze_pid: f, thaw: OurThaw::By(t) });
         }
 
         /// Whatever order the eight lines of two tools come in, ours is called alone only when no line of the other

@@ -56,7 +56,7 @@ pub struct Climb {
     pub script: Option<ScriptAnswer>,
     /// The last resort was tried.
     pub last_resort: bool,
-    /// Nothing was thawed: the first answer was a plain "no".
+    /// Nothing was thawed: the first answer was a plain "no". There are no rungs then.
     pub nothing_to_do: bool,
 }
 
@@ -91,6 +91,9 @@ pub fn climb(runner: &Arc<Runner>, steps: Vec<Step>, rung_ms: u64, say: &dyn Fn(
         let began = boot_now();
         c.start(i, run);
         let said = c.await_rung(i, began);
+        if c.nothing {
+            break;
+        }
         let rung = Rung {
             ran,
             took_ms: boot_now().since(began),
@@ -104,6 +107,7 @@ pub fn climb(runner: &Arc<Runner>, steps: Vec<Step>, rung_ms: u64, say: &dyn Fn(
         }
     }
     if !c.done {
+        // The last rung may have worked although nobody could be asked so far.
         c.await_asks();
         if let (true, Some(r)) = (c.done, rungs.last_mut()) {
             r.thawed = true;

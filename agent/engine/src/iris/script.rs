@@ -22,6 +22,8 @@ impl Script {
             text: String::new(),
         };
         s.line(&format!("write !,\"SNAPFREEZE-BEGIN\"_\"-{nonce}\",!"));
+        // -U is ignored for a user with a startup namespace of his own (System Administration Guide).
+        s.line("set $namespace=\"%SYS\"");
         s
     }
     /// One line of ObjectScript; the caller has quoted every value by [`super::quote::literal`].

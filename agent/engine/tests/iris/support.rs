@@ -119,6 +119,17 @@ impl Sim {
     pub fn ctl(&self, setting: &str) {
         self.ok(&["ctl", "--root", &self.root(), &self.name, setting]);
     }
+    /// The model rotates at its next tick; waits for it.
+    pub fn rotate_log(&self) {
+        use std::os::unix::fs::MetadataExt;
+        let inode = || std::fs::metadata(self.messages()).map(|m| m.ino()).ok();
+        let (before, until) = (inode(), boot_now().plus(10_000));
+        self.ctl("rotate_log=1");
+        while inode() == before || inode().is_none() {
+            assert!(boot_now() < until, "the log was not rotated");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
     pub fn state(&self) -> serde_json::Value {
         serde_json::from_str(&self.ok(&["state", "--root", &self.root(), &self.name])).unwrap()
     }
