@@ -1,6 +1,7 @@
 //! Snapshots by the file system's own means: btrfs, reflink, plain copy. Each source gets the best method that fits it
 //! (`Prefer::Auto`), so one set may span several file systems.
 
+use super::choose::choose;
 use super::measure;
 use super::plan::dest_of;
 use super::sources::{Source, resolve, sources, tops};
@@ -35,8 +36,6 @@ pub struct Local {
     pub prefer: Prefer,
 }
 
-/// A copy's estimate is taken this much longer, in percent: other work shares the disk.
-const COPY_MARGIN_PERCENT: u64 = 125;
 /// What must be free on the target beside the copied bytes: metadata of a clone, the file list.
 const SPACE_FLOOR: u64 = 16 << 20;
 const SPACE_PER_FILE: u64 = 4096;
@@ -160,14 +159,10 @@ impl Local {
             counted,
             fence,
         } = source;
-        let (method, unit) = self.choose(plan, source, to, speeds)?;
+        let unit = choose(self.prefer, &plan.set, source, to, speeds)?;
+        let method = unit.method();
         let is_dir = path.is_dir();
-        let ms = measure::estimate_ms(method, counted, unit);
-        let ms = if method == Method::Copy {
-            ms.saturating_mul(COPY_MARGIN_PERCENT) / 100
-        } else {
-            ms
-        };
+        let ms = unit.estimate_ms(counted);
         plan.estimate = Estimate {
             ms: plan.estimate.ms.saturating_add(ms),
             files: plan.estimate.files + counted.files,
@@ -179,7 +174,12 @@ impl Local {
                     0
                 },
         };
-        plan.notes.push(format!("{}: {method}", path.display()));
+        let inherent = match method {
+            Method::Btrfs | Method::Reflink => ", written to the file system that the data is on",
+            Method::Copy | Method::Command => "",
+        };
+        plan.notes
+            .push(format!("{}: {method}{inherent}", path.display()));
         let part = |path: &Path, is_dir, files, bytes| Part {
             method,
             path: path.to_owned(),
@@ -209,82 +209,6 @@ impl Local {
         }
         Ok(())
     }
-
-    /// The method, and its measured unit for [`measure::estimate_ms`].
-    fn choose(
-        &self,
-        plan: &Plan,
-        source: &Source,
-        to: &Path,
-        speeds: &mut BTreeMap<u64, u64>,
-    ) -> Result<(Method, u64), Error> {
-        let path = &source.path;
-        let largest = source
-            .counted
-            .largest
-            .as_ref()
-            .filter(|(bytes, _)| *bytes > 0)
-            .map(|(_, f)| f.as_path());
-        let refuse = |what: &str| {
-            let why = format!("{}: {what} (target {})", path.display(), to.display());
-            Error::refused(
-                Code::ConfigInvalid,
-                why,
-                "use method \"auto\", or a target on the same file system",
-            )
-        };
-        if matches!(self.prefer, Prefer::Auto | Prefer::Btrfs) {
-            let dir = if path.is_dir() {
-                path
-            } else {
-                path.parent().unwrap_or(path)
-            };
-            let root =
-                subvol::root_of(dir).filter(|root| subvol::same_fs(root, to) && *root != plan.set);
-            match root {
-                Some(_) => return Ok((Method::Btrfs, measure::sync_ms(dir)?)),
-                None if self.prefer == Prefer::Btrfs => {
-                    return Err(refuse(
-                        "is in no btrfs subvolume that can be snapshotted into the target's file system",
-                    ));
-                }
-                None => {}
-            }
-        }
-        if matches!(self.prefer, Prefer::Auto | Prefer::Reflink) {
-            let us = match largest {
-                Some(file) if same_kind(file, to) => {
-                    measure::sync_ms(file)?;
-                    measure::reflink_us(file, &plan.set)
-                }
-                Some(_) => None,
-                None => (self.prefer == Prefer::Reflink).then_some(0),
-            };
-            match us {
-                Some(us) => return Ok((Method::Reflink, us)),
-                None if self.prefer == Prefer::Reflink => {
-                    return Err(refuse("cannot be cloned (reflink) to the target"));
-                }
-                None => {}
-            }
-        }
-        let dev = path
-            .symlink_metadata()
-            .map_err(|e| Error::io("look at", path, e))?
-            .dev();
-        let speed = match speeds.get(&dev) {
-            Some(s) => *s,
-            None => measure::copy_speed(largest, &plan.set)?,
-        };
-        speeds.insert(dev, speed);
-        Ok((Method::Copy, speed))
-    }
-}
-
-/// Spares a flush where a clone is out of the question: another device, and not another subvolume of one btrfs.
-fn same_kind(file: &Path, to: &Path) -> bool {
-    let dev = |p: &Path| p.symlink_metadata().map(|m| m.dev()).ok();
-    dev(file) == dev(to) || file.parent().is_some_and(|d| subvol::same_fs(d, to))
 }
 
 fn refuse_frozen(

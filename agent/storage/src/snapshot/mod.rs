@@ -9,6 +9,7 @@
 //! they are taken of, which is inherent; so neither is possible while that file system itself is frozen
 //! ([`crate::fsfreeze`]), and `prepare` refuses it. A plain copy writes to the target's file system only.
 
+mod choose;
 pub mod command;
 pub mod fake;
 pub mod local;

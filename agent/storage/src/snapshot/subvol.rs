@@ -1,7 +1,7 @@
 //! btrfs subvolume snapshots: one ioctl each, no data is touched.
 
 use super::measure::SUBVOLUME_INODE;
-use super::tree::{is_btrfs, open_dir};
+use super::tree::{is_btrfs, like, open_dir};
 use super::{Error, Part};
 use crate::ioctl;
 use rustix::fs::{self, AtFlags};
@@ -42,12 +42,14 @@ pub(super) fn take(part: &Part, set: &Path) -> Result<(), Error> {
         return Err(fail(rustix::io::Errno::INVAL));
     };
     let into = open_dir(fs::CWD, up).map_err(fail)?;
+    let before = fs::fstat(&into).map_err(fail)?;
     match fs::unlinkat(&into, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(fail(e)),
     }
     let source = open_dir(fs::CWD, &part.path).map_err(|e| Error::io("open", &part.path, e))?;
-    ioctl::btrfs_snapshot(&into, name, &source, !part.holds_others).map_err(fail)
+    ioctl::btrfs_snapshot(&into, name, &source, !part.holds_others).map_err(fail)?;
+    like(&into, &before).map_err(fail) // its time of change is that of the original
 }
 
 /// After the thaw.

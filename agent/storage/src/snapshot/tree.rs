@@ -323,7 +323,7 @@ pub(super) fn is_btrfs(fd: impl AsFd) -> bool {
 }
 
 /// btrfs refuses to clone between a NOCOW file and another (EINVAL), and the flag can be set on an empty file only.
-fn keep_nocow(from: &OwnedFd, to: &OwnedFd) {
+pub(super) fn keep_nocow(from: &OwnedFd, to: &OwnedFd) {
     let nocow = |fd: &OwnedFd| fs::ioctl_getflags(fd).is_ok_and(|f| f.contains(IFlags::NOCOW));
     if nocow(from) != nocow(to)
         && let Ok(flags) = fs::ioctl_getflags(to)
