@@ -26,9 +26,7 @@ pub fn is_frozen(runner: &Runner, by: BootMs) -> Frozen {
         Ok(state) => state.frozen(),
         // An instance that is down has no write daemon that could be suspended, and says so itself.
         Err(_) if is_down(runner, by) => Frozen::No,
-        Err(why) => {
-            Frozen::Unknown(first.map_or(why.clone(), |f| format!("{why}; before that {f}")))
-        }
+        Err(why) => Frozen::Unknown(first.map_or(why.clone(), |f| format!("{why}; before that {f}"))),
     }
 }
 
@@ -43,12 +41,9 @@ fn exit_answer(output: &Output) -> Option<Frozen> {
 
 /// By the registry, without a login: `down, last used …`.
 fn is_down(runner: &Runner, by: BootMs) -> bool {
-    runner.iris(&["qlist"], by).is_ok_and(|o| {
-        o.code() == Some(0)
-            && qlist::parse(&o.out())
-                .iter()
-                .any(|l| l.name.eq_ignore_ascii_case(runner.name()) && l.down())
-    })
+    runner
+        .iris(&["qlist"], by)
+        .is_ok_and(|o| o.code() == Some(0) && qlist::parse(&o.out()).iter().any(|l| l.name.eq_ignore_ascii_case(runner.name()) && l.down()))
 }
 
 /// What a script says of the instance as it is now.
@@ -87,9 +82,7 @@ pub fn state(runner: &Runner, by: BootMs, cancel: Option<&Cancel>) -> Result<Sta
     s.line("set sfr=\"\"");
     s.line("set sfx=##class(%SYS.Journal.File).RequiredForRollback(.sfr)");
     s.say("REQ", "sfr");
-    let output = runner
-        .session(&s.end("5"), by, cancel)
-        .map_err(|e| e.to_string())?;
+    let output = runner.session(&s.end("5"), by, cancel).map_err(|e| e.to_string())?;
     let reply = Reply::parse(&output.out(), &nonce);
     match reply {
         Some(r) if r.complete => Ok(State {

@@ -126,33 +126,16 @@ impl IrisConfig {
 
     /// Rules between the settings. A configuration that was parsed keeps them.
     pub fn check(&self) -> Result<(), Invalid> {
-        let bad = |key, why: &str| {
-            Err(Invalid {
-                key,
-                why: why.into(),
-            })
-        };
+        let bad = |key, why: &str| Err(Invalid { key, why: why.into() });
         let scope_says_databases = self.scope == Scope::Databases;
         if scope_says_databases && self.databases.is_empty() {
-            return bad(
-                "databases",
-                "scope = \"databases\" needs the list of their directories",
-            );
+            return bad("databases", "scope = \"databases\" needs the list of their directories");
         }
         if self.freeze_with.is_some() != self.thaw_with.is_some() {
-            return bad(
-                "freeze_with",
-                "freeze_with and thaw_with are set together or not at all",
-            );
+            return bad("freeze_with", "freeze_with and thaw_with are set together or not at all");
         }
-        for (key, words) in [
-            ("freeze_with", &self.freeze_with),
-            ("thaw_with", &self.thaw_with),
-        ] {
-            if words
-                .as_ref()
-                .is_some_and(|w| w.first().is_none_or(|p| p.is_empty()))
-            {
+        for (key, words) in [("freeze_with", &self.freeze_with), ("thaw_with", &self.thaw_with)] {
+            if words.as_ref().is_some_and(|w| w.first().is_none_or(|p| p.is_empty())) {
                 return bad(key, "must begin with a program");
             }
         }
@@ -160,10 +143,7 @@ impl IrisConfig {
             return bad("exec_prefix", "must begin with a program");
         }
         if !self.switch_journal && !self.text.is_empty() {
-            return bad(
-                "text",
-                "the marker is only written together with a journal switch: set switch_journal = true or leave text out",
-            );
+            return bad("text", "the marker is only written together with a journal switch: set switch_journal = true or leave text out");
         }
         if self.text.chars().count() > MAX_TEXT {
             return bad("text", "at most 200 characters");
@@ -178,22 +158,13 @@ impl IrisConfig {
         let values = [
             ("text", Some(self.text.clone())),
             ("log_dir", path(&self.log_dir)),
-            (
-                "log_file",
-                self.log_file.as_deref().map_or(Some(String::new()), path),
-            ),
+            ("log_file", self.log_file.as_deref().map_or(Some(String::new()), path)),
         ];
         for (key, value) in values {
             let Some(value) = value else {
-                return Err(Invalid {
-                    key,
-                    why: "must be UTF-8".into(),
-                });
+                return Err(Invalid { key, why: "must be UTF-8".into() });
             };
-            quote::check(&value).map_err(|e| Invalid {
-                key,
-                why: e.to_string(),
-            })?;
+            quote::check(&value).map_err(|e| Invalid { key, why: e.to_string() })?;
         }
         Ok(())
     }
@@ -209,20 +180,14 @@ impl IrisConfig {
         ];
         for (key, list) in paths {
             if let Some(p) = list.iter().find(|p| !p.is_absolute()) {
-                return Err(Invalid {
-                    key,
-                    why: format!("{p:?} is not an absolute path"),
-                });
+                return Err(Invalid { key, why: format!("{p:?} is not an absolute path") });
             }
         }
         let in_container = !self.exec_prefix.is_empty();
         match &self.program {
-            Some(p) if p.is_empty() || (!in_container && !p.starts_with('/')) => Err(Invalid {
-                key: "program",
-                why: format!(
-                    "{p:?} is not an absolute path (a bare name is possible with exec_prefix)"
-                ),
-            }),
+            Some(p) if p.is_empty() || (!in_container && !p.starts_with('/')) => {
+                Err(Invalid { key: "program", why: format!("{p:?} is not an absolute path (a bare name is possible with exec_prefix)") })
+            }
             _ => Ok(()),
         }
     }
@@ -265,10 +230,7 @@ mod tests {
         let c = parse(r#"{"engine":"iris","name":"IRIS"}"#).unwrap();
         assert_eq!(c, IrisConfig::named("IRIS".parse().unwrap()));
         assert!(c.switch_journal && c.only_databases().is_none());
-        let back: InstanceConfig = serde_json::from_str(
-            &serde_json::to_string(&InstanceConfig::Cache(c.clone())).unwrap(),
-        )
-        .unwrap();
+        let back: InstanceConfig = serde_json::from_str(&serde_json::to_string(&InstanceConfig::Cache(c.clone())).unwrap()).unwrap();
         assert_eq!(back, InstanceConfig::Cache(c));
     }
 
@@ -278,15 +240,9 @@ mod tests {
             (r#""passwd":"x""#, "unknown field `passwd`"),
             (r#""text":"a\nhalt""#, "text: "),
             (r#""log_file":"/tmp/a\u0007""#, "log_file: "),
-            (
-                r#""switch_journal":false,"text":"hello""#,
-                "text: the marker",
-            ),
+            (r#""switch_journal":false,"text":"hello""#, "text: the marker"),
             (r#""freeze_with":["/x"]"#, "freeze_with: "),
-            (
-                r#""freeze_with":[],"thaw_with":["/x"]"#,
-                "freeze_with: must begin",
-            ),
+            (r#""freeze_with":[],"thaw_with":["/x"]"#, "freeze_with: must begin"),
             (r#""scope":"databases""#, "databases: "),
             (r#""databases":["data/t1"]"#, "databases: "),
             (r#""program":"iris""#, "program: "),
@@ -298,11 +254,6 @@ mod tests {
             assert!(e.contains(says), "{fields}: {e}");
         }
         assert!(parse(r#"{"engine":"iris","name":"IRIS","program":"iris","exec_prefix":["docker","exec","-i","x"]}"#).is_ok());
-        assert!(
-            parse(r#"{"engine":"iris","name":"IRIS","databases":["/data/t1/"]}"#)
-                .unwrap()
-                .only_databases()
-                .is_some()
-        );
+        assert!(parse(r#"{"engine":"iris","name":"IRIS","databases":["/data/t1/"]}"#).unwrap().only_databases().is_some());
     }
 }

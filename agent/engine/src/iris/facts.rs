@@ -25,7 +25,7 @@ impl Iris {
             current_journal: None,
             checks: Vec::new(),
         };
-        facts.checks.extend(self.from_registry(&located));
+        facts.checks.extend(self.registry_checks(&located));
         if l.running() {
             match self.ask_everything(by) {
                 Ok(reply) => self.fill(&mut facts, &reply),
@@ -34,9 +34,7 @@ impl Iris {
                     facts.checks.push(check(
                         "login",
                         Level::Fail,
-                        format!(
-                            "no answer from a session: {why} (see `snapfreeze setup iris --print`)"
-                        ),
+                        format!("no answer from a session: {why} (see `snapfreeze setup iris --print`)"),
                     ));
                 }
             }
@@ -46,20 +44,12 @@ impl Iris {
         Ok(facts)
     }
 
-    fn from_registry(&self, located: &Located) -> Vec<Check> {
+    fn registry_checks(&self, located: &Located) -> Vec<Check> {
         let l = &located.listed;
         let mut checks = vec![if l.running() {
             check("instance", Level::Ok, l.status.clone())
         } else {
-            check(
-                "instance",
-                Level::Fail,
-                format!(
-                    "{} (start it: {})",
-                    l.status,
-                    self.runner.shown(&["start", &l.name])
-                ),
-            )
+            check("instance", Level::Fail, format!("{} (start it: {})", l.status, self.runner.shown(&["start", &l.name])))
         }];
         if let Some(c) = health(&l.health) {
             checks.push(c);
@@ -83,9 +73,7 @@ impl Iris {
             return check(
                 "log-dir",
                 Level::Ok,
-                format!(
-                    "{dir} inside the container must be writable for the instance, and not on a disk that is frozen"
-                ),
+                format!("{dir} inside the container must be writable for the instance, and not on a disk that is frozen"),
             );
         }
         if self.config.log_dir.is_dir() {
@@ -94,9 +82,7 @@ impl Iris {
             check(
                 "log-dir",
                 Level::Fail,
-                format!(
-                    "{dir} is missing: the freeze could not open its LogFile (create it, writable for the instance's user)"
-                ),
+                format!("{dir} is missing: the freeze could not open its LogFile (create it, writable for the instance's user)"),
             )
         }
     }
@@ -117,43 +103,26 @@ impl Iris {
         s.line("set sfd=\"\"");
         s.line(freeze_script::FORMAL_SPEC);
         s.say("SPEC", "sfd");
-        let output = self
-            .runner
-            .session(&s.end("5"), by, None)
-            .map_err(|e| e.to_string())?;
-        Reply::parse(&output.out(), &nonce)
-            .filter(|r| r.complete)
-            .ok_or_else(|| self.runner.said(&output))
+        let output = self.runner.session(&s.end("5"), by, None).map_err(|e| e.to_string())?;
+        Reply::parse(&output.out(), &nonce).filter(|r| r.complete).ok_or_else(|| self.runner.said(&output))
     }
 
     fn fill(&self, facts: &mut Facts, r: &Reply) {
-        facts
-            .checks
-            .push(check("login", Level::Ok, "a session answers".into()));
+        facts.checks.push(check("login", Level::Ok, "a session answers".into()));
         if let Some(v) = r.some("VERSION") {
             facts.version = v;
         }
         facts.frozen = match r.get("WDS") {
             "1" => Frozen::Yes,
             "0" => Frozen::No,
-            other => Frozen::Unknown(format!(
-                "IsWDSuspended answered {other:?}: has the user the right to use Backup.General?"
-            )),
+            other => Frozen::Unknown(format!("IsWDSuspended answered {other:?}: has the user the right to use Backup.General?")),
         };
-        facts.journaling = r.some("STATE").map(|s| {
-            if s == "Normal" {
-                Journaling::Normal
-            } else {
-                Journaling::Other(s)
-            }
-        });
+        facts.journaling = r.some("STATE").map(|s| if s == "Normal" { Journaling::Normal } else { Journaling::Other(s) });
         facts.checks.push(match &facts.journaling {
             Some(Journaling::Normal) => check("journaling", Level::Ok, "Normal".into()),
-            Some(Journaling::Other(s)) => check(
-                "journaling",
-                Level::Fail,
-                format!("{s}: no freeze until journaling is Normal again (^JOURNAL)"),
-            ),
+            Some(Journaling::Other(s)) => {
+                check("journaling", Level::Fail, format!("{s}: no freeze until journaling is Normal again (^JOURNAL)"))
+            }
             None => check("journaling", Level::Warn, "the engine does not say".into()),
         });
         facts.current_journal = r.some("CUR");
@@ -168,31 +137,35 @@ impl Iris {
         facts.checks.push(if facts.has_suspend_limit {
             check("suspend-limit", Level::Ok, "ExternalFreeze has WDSuspendLimit: the engine can free itself".into())
         } else if spec.is_empty() {
-            check("suspend-limit", Level::Warn, "whether ExternalFreeze has WDSuspendLimit cannot be read (%Dictionary.CompiledMethod)".into())
+            check(
+                "suspend-limit",
+                Level::Warn,
+                "whether ExternalFreeze has WDSuspendLimit cannot be read (%Dictionary.CompiledMethod)".into(),
+            )
         } else {
-            check("suspend-limit", Level::Warn, "this version's ExternalFreeze has no WDSuspendLimit: the engine cannot free itself, only agent and watchdog thaw".into())
+            check(
+                "suspend-limit",
+                Level::Warn,
+                "this version's ExternalFreeze has no WDSuspendLimit: the engine cannot free itself, only agent and watchdog thaw".into(),
+            )
         });
         if !spec.is_empty() && !spec.contains("RequiredFile") {
-            facts.checks.push(check("required-file", Level::Warn, "this version's ExternalFreeze does not name the oldest journal needed: keep journals from before the switch".into()));
+            facts.checks.push(check(
+                "required-file",
+                Level::Warn,
+                "this version's ExternalFreeze does not name the oldest journal needed: keep journals from before the switch".into(),
+            ));
         }
     }
 }
 
 fn check(name: &str, level: Level, text: String) -> Check {
-    Check {
-        name: name.into(),
-        level,
-        text,
-    }
+    Check { name: name.into(), level, text }
 }
 
 fn status(located: &Located) -> String {
     let l = &located.listed;
-    if l.health.is_empty() {
-        l.status.clone()
-    } else {
-        format!("{}; state {}", l.status, l.health)
-    }
+    if l.health.is_empty() { l.status.clone() } else { format!("{}; state {}", l.status, l.health) }
 }
 
 /// Monitoring Guide: `hung` when the write daemon is stopped for any reason, also by a freeze.
@@ -200,15 +173,7 @@ fn health(word: &str) -> Option<Check> {
     match word {
         "" => None,
         "ok" => Some(check("health", Level::Ok, "ok".into())),
-        "warn" => Some(check(
-            "health",
-            Level::Warn,
-            "warn: see messages.log".into(),
-        )),
-        bad => Some(check(
-            "health",
-            Level::Fail,
-            format!("{bad}: see messages.log before anything is frozen"),
-        )),
+        "warn" => Some(check("health", Level::Warn, "warn: see messages.log".into())),
+        bad => Some(check("health", Level::Fail, format!("{bad}: see messages.log before anything is frozen"))),
     }
 }

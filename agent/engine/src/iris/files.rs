@@ -32,21 +32,13 @@ pub fn read(runner: &Runner, path: &Path, by: BootMs) -> Result<String, String> 
 /// Inode and size of each path, `None` for one that cannot be looked at. One call for all, also in a container.
 pub fn stat(runner: &Runner, paths: &[&Path], by: BootMs) -> Vec<Option<(u64, u64)>> {
     if !runner.in_container() {
-        return paths
-            .iter()
-            .map(|p| std::fs::metadata(p).ok().map(|m| (m.ino(), m.len())))
-            .collect();
+        return paths.iter().map(|p| std::fs::metadata(p).ok().map(|m| (m.ino(), m.len()))).collect();
     }
-    let shown: Vec<String> = paths
-        .iter()
-        .map(|p| p.to_string_lossy().into_owned())
-        .collect();
+    let shown: Vec<String> = paths.iter().map(|p| p.to_string_lossy().into_owned()).collect();
     let mut words = vec!["stat", "-L", "-c", "%i %s %n", "--"];
     words.extend(shown.iter().map(String::as_str));
     // Exit 1 when one of them is missing; the others are printed all the same.
-    let printed = run(runner, &words, by)
-        .map(|(_, out)| out)
-        .unwrap_or_default();
+    let printed = run(runner, &words, by).map(|(_, out)| out).unwrap_or_default();
     let line = |path: &String| {
         printed.lines().find_map(|l| {
             let (inode, rest) = l.split_once(' ')?;
@@ -61,19 +53,12 @@ pub fn stat(runner: &Runner, paths: &[&Path], by: BootMs) -> Vec<Option<(u64, u6
 pub fn since(runner: &Runner, from: &Position, by: BootMs) -> Result<String, String> {
     // A rotation while we read: once more from the start. Twice within this loop does not happen to a 5 MB log.
     for _ in 0..3 {
-        let text = if runner.in_container() {
-            since_inside(runner, from, by)?
-        } else {
-            since_here(from)?
-        };
+        let text = if runner.in_container() { since_inside(runner, from, by)? } else { since_here(from)? };
         if let Some(text) = text {
             return Ok(text);
         }
     }
-    Err(format!(
-        "{} is rotated faster than it can be read",
-        from.path.display()
-    ))
+    Err(format!("{} is rotated faster than it can be read", from.path.display()))
 }
 
 /// `None`: rotated meanwhile.
@@ -90,14 +75,7 @@ fn since_here(from: &Position) -> Result<Option<String>, String> {
     for old in rotated(dir, &from.path, from.inode)? {
         let mut file = File::open(&old).map_err(|e| format!("{}: {e}", old.display()))?;
         let inode_now = file.metadata().map_err(say)?.ino();
-        text += &read_from(
-            &mut file,
-            if inode_now == from.inode {
-                from.offset
-            } else {
-                0
-            },
-        )?;
+        text += &read_from(&mut file, if inode_now == from.inode { from.offset } else { 0 })?;
     }
     text += &read_from(&mut current, 0)?;
     let still = std::fs::metadata(&from.path).is_ok_and(|m| m.ino() == inode);
@@ -118,10 +96,7 @@ fn rotated(dir: &Path, current: &Path, inode: u64) -> Result<Vec<PathBuf>, Strin
         }
     }
     all.sort();
-    let start = all
-        .iter()
-        .position(|(_, i, _)| *i == inode)
-        .ok_or("the log was rotated away: no file with its inode is left")?;
+    let start = all.iter().position(|(_, i, _)| *i == inode).ok_or("the log was rotated away: no file with its inode is left")?;
     Ok(all[start..].iter().map(|(_, _, p)| p.clone()).collect())
 }
 
@@ -133,26 +108,16 @@ fn read_from(file: &mut File, offset: u64) -> Result<String, String> {
     if size - offset > MAX_LOG {
         return Err(format!("more than {MAX_LOG} bytes were logged"));
     }
-    file.seek(SeekFrom::Start(offset))
-        .map_err(|e| e.to_string())?;
+    file.seek(SeekFrom::Start(offset)).map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
-    file.take(size - offset)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
+    file.take(size - offset).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn since_inside(runner: &Runner, from: &Position, by: BootMs) -> Result<Option<String>, String> {
     let path = from.path.to_string_lossy().into_owned();
-    let tail = |path: &str, offset: u64| {
-        through(
-            runner,
-            &["tail", "-c", &format!("+{}", offset + 1), "--", path],
-            by,
-        )
-    };
-    let look =
-        || stat(runner, &[&from.path], by)[0].ok_or_else(|| format!("{path} cannot be looked at"));
+    let tail = |path: &str, offset: u64| through(runner, &["tail", "-c", &format!("+{}", offset + 1), "--", path], by);
+    let look = || stat(runner, &[&from.path], by)[0].ok_or_else(|| format!("{path} cannot be looked at"));
     let (inode, size) = look()?;
     if inode == from.inode {
         if size < from.offset {
@@ -160,43 +125,11 @@ fn since_inside(runner: &Runner, from: &Position, by: BootMs) -> Result<Option<S
         }
         return Ok(Some(tail(&path, from.offset)?));
     }
-    let dir = from
-        .path
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .to_string_lossy()
-        .into_owned();
-    let find = [
-        "find",
-        &dir,
-        "-maxdepth",
-        "1",
-        "-type",
-        "f",
-        "-inum",
-        &from.inode.to_string(),
-    ];
+    let dir = from.path.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let find = ["find", &dir, "-maxdepth", "1", "-type", "f", "-inum", &from.inode.to_string()];
     let old = through(runner, &find, by)?;
-    let old = old
-        .lines()
-        .next()
-        .ok_or("the log was rotated away: no file with its inode is left")?;
-    let newer = through(
-        runner,
-        &[
-            "find",
-            &dir,
-            "-maxdepth",
-            "1",
-            "-type",
-            "f",
-            "-name",
-            "messages.log*",
-            "-newer",
-            old,
-        ],
-        by,
-    )?;
+    let old = old.lines().next().ok_or("the log was rotated away: no file with its inode is left")?;
+    let newer = through(runner, &["find", &dir, "-maxdepth", "1", "-type", "f", "-name", "messages.log*", "-newer", old], by)?;
     if newer.lines().any(|l| l != path && l != old) {
         return Err("the log was rotated more than once".into());
     }
@@ -207,11 +140,7 @@ fn since_inside(runner: &Runner, from: &Position, by: BootMs) -> Result<Option<S
 /// Standard output of a command in the container that succeeded and was not cut.
 fn through(runner: &Runner, words: &[&str], by: BootMs) -> Result<String, String> {
     let (code, out) = run(runner, words, by)?;
-    if code == Some(0) {
-        Ok(out)
-    } else {
-        Err(format!("{}: exit {code:?}", words.join(" ")))
-    }
+    if code == Some(0) { Ok(out) } else { Err(format!("{}: exit {code:?}", words.join(" "))) }
 }
 
 fn run(runner: &Runner, words: &[&str], by: BootMs) -> Result<(Option<i32>, String), String> {
@@ -229,21 +158,11 @@ mod tests {
     use std::io::Write;
 
     fn append(path: &Path, text: &str) {
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
+        std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
     }
     fn here(path: &Path) -> Position {
         let m = std::fs::metadata(path).unwrap();
-        Position {
-            path: path.into(),
-            inode: m.ino(),
-            offset: m.len(),
-        }
+        Position { path: path.into(), inode: m.ino(), offset: m.len() }
     }
 
     #[test]

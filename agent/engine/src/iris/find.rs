@@ -23,9 +23,7 @@ pub fn discover_instances(dirs: &[PathBuf]) -> Result<Vec<(Product, IrisConfig)>
         };
         for listed in listed(&program)? {
             // Caché before 2018 and IRIS can stand in one registry; the first program to name it counts.
-            let known = found
-                .iter()
-                .any(|(_, c)| c.name.as_str().eq_ignore_ascii_case(&listed.name));
+            let known = found.iter().any(|(_, c)| c.name.as_str().eq_ignore_ascii_case(&listed.name));
             if let (false, Ok(name)) = (known, listed.name.parse()) {
                 let mut config = IrisConfig::named(name);
                 config.program = Some(program.path().to_string_lossy().into_owned());
@@ -39,10 +37,7 @@ pub fn discover_instances(dirs: &[PathBuf]) -> Result<Vec<(Product, IrisConfig)>
 fn program_in(dirs: &[PathBuf], product: Product) -> Option<Program> {
     let name = product.program();
     let here = |d: &Path| Program::find(&d.join(name).to_string_lossy()).ok();
-    dirs.iter()
-        .find_map(|d| here(d))
-        .or_else(|| Program::find(name).ok())
-        .or_else(|| here(Path::new(product.registry())))
+    dirs.iter().find_map(|d| here(d)).or_else(|| Program::find(name).ok()).or_else(|| here(Path::new(product.registry())))
 }
 
 fn listed(program: &Program) -> Result<Vec<Listed>, Error> {
@@ -54,10 +49,7 @@ fn listed(program: &Program) -> Result<Vec<Listed>, Error> {
     }
     let long = Call::new(program, ["list"]).run(by, None)?;
     if long.code().is_none() {
-        return Err(Error::NoAnswer {
-            program: program.path().display().to_string(),
-            why: "no answer to qlist and list".into(),
-        });
+        return Err(Error::NoAnswer { program: program.path().display().to_string(), why: "no answer to qlist and list".into() });
     }
     Ok(list::parse(&long.out()))
 }
@@ -79,20 +71,13 @@ impl Iris {
     /// Asks the registry and reads the CPF; remembered for the freeze.
     pub(super) fn locate(&self, by: BootMs) -> Result<Located, Error> {
         let located = locate(&self.runner, self.product, by)?;
-        *self
-            .located
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(located.clone());
+        *self.located.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(located.clone());
         Ok(located)
     }
 
     /// What the last `discover` found, or a new look.
     pub(super) fn located(&self, by: BootMs) -> Result<Located, Error> {
-        let known = self
-            .located
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
+        let known = self.located.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         known.map_or_else(|| self.locate(by), Ok)
     }
 }
@@ -101,30 +86,13 @@ fn locate(runner: &Runner, product: Product, by: BootMs) -> Result<Located, Erro
     let listed = registry_entry(runner, by)?;
     let data = PathBuf::from(listed.data());
     let mgr = data.join("mgr");
-    let cpf_name = if listed.cpf.is_empty() {
-        format!("{}.cpf", product.word())
-    } else {
-        listed.cpf.clone()
-    };
+    let cpf_name = if listed.cpf.is_empty() { format!("{}.cpf", product.word()) } else { listed.cpf.clone() };
     let cpf_path = data.join(cpf_name);
-    let text = files::read(runner, &cpf_path, by).map_err(|why| Error::Unreadable {
-        what: cpf_path.display().to_string(),
-        why,
-    })?;
+    let text = files::read(runner, &cpf_path, by).map_err(|why| Error::Unreadable { what: cpf_path.display().to_string(), why })?;
     let cpf = cpf::parse(&text);
     let messages = cpf.console().unwrap_or_else(|| mgr.join(product.console()));
-    let wij_last = files::read(runner, &mgr.join("startup.last"), by)
-        .ok()
-        .and_then(|t| startup_last::parse(&t));
-    Ok(Located {
-        lock: mgr.join(product.lock()),
-        listed,
-        cpf_path,
-        cpf,
-        mgr,
-        messages,
-        wij_last,
-    })
+    let wij_last = files::read(runner, &mgr.join("startup.last"), by).ok().and_then(|t| startup_last::parse(&t));
+    Ok(Located { lock: mgr.join(product.lock()), listed, cpf_path, cpf, mgr, messages, wij_last })
 }
 
 fn registry_entry(runner: &Runner, by: BootMs) -> Result<Listed, Error> {
@@ -134,10 +102,7 @@ fn registry_entry(runner: &Runner, by: BootMs) -> Result<Listed, Error> {
     for (verb, parse) in ways {
         let output: Output = runner.iris(&[verb], by)?;
         let all = parse(&output.out());
-        if let Some(l) = all
-            .iter()
-            .find(|l| l.name.eq_ignore_ascii_case(runner.name()))
-        {
+        if let Some(l) = all.iter().find(|l| l.name.eq_ignore_ascii_case(runner.name())) {
             return Ok(l.clone());
         }
         if !all.is_empty() {
@@ -145,8 +110,5 @@ fn registry_entry(runner: &Runner, by: BootMs) -> Result<Listed, Error> {
         }
         last = runner.said(&output);
     }
-    Err(Error::NoAnswer {
-        program: runner.shown(&["qlist"]),
-        why: last,
-    })
+    Err(Error::NoAnswer { program: runner.shown(&["qlist"]), why: last })
 }

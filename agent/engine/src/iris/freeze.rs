@@ -31,19 +31,8 @@ pub(super) struct Begin {
 #[cfg(test)]
 impl Begin {
     pub(super) fn new(at: BootMs, wall: WallMs, freeze_log: PathBuf) -> Self {
-        let log = Position {
-            path: "/messages.log".into(),
-            inode: 1,
-            offset: 0,
-        };
-        Self {
-            at,
-            wall,
-            log,
-            freeze_log,
-            freeze_log_from: 0,
-            lock_inode: None,
-        }
+        let log = Position { path: "/messages.log".into(), inode: 1, offset: 0 };
+        Self { at, wall, log, freeze_log, freeze_log_from: 0, lock_inode: None }
     }
 }
 
@@ -69,11 +58,7 @@ impl Iris {
     fn begin(&self, order: &FreezeOrder) -> Result<Begin, String> {
         let at = boot_now();
         let Located { messages, lock, .. } = self.located(order.by).map_err(|e| e.to_string())?;
-        let freeze_log = self
-            .config
-            .log_file
-            .clone()
-            .unwrap_or_else(|| self.log_path(order.id, "freeze"));
+        let freeze_log = self.config.log_file.clone().unwrap_or_else(|| self.log_path(order.id, "freeze"));
         let looked = files::stat(&self.runner, &[&messages, &lock, &freeze_log], order.by);
         let [log, lock, log_file] = looked.as_slice() else {
             return Err("the instance's files could not be looked at".into());
@@ -84,23 +69,14 @@ impl Iris {
         Ok(Begin {
             at,
             wall: wall_now(),
-            log: Position {
-                path: messages,
-                inode,
-                offset,
-            },
+            log: Position { path: messages, inode, offset },
             freeze_log_from: log_file.map_or(0, |(_, size)| size),
             freeze_log,
             lock_inode: lock.map(|(inode, _)| inode),
         })
     }
 
-    fn freeze_by_script(
-        &self,
-        order: &FreezeOrder,
-        cancel: &Cancel,
-        begin: &Begin,
-    ) -> FreezeAnswer {
+    fn freeze_by_script(&self, order: &FreezeOrder, cancel: &Cancel, begin: &Begin) -> FreezeAnswer {
         let (nonce, script) = match self.freeze_script(order, begin) {
             Ok(s) => s,
             Err(why) => return FreezeAnswer::Failed(why),
@@ -128,33 +104,21 @@ impl Iris {
             required: reply.some("REQ").as_deref(),
         });
         if let Err(why) = &log {
-            warnings.push(format!(
-                "the freeze's own log {} could not be read: {why}",
-                begin.freeze_log.display()
-            ));
+            warnings.push(format!("the freeze's own log {} could not be read: {why}", begin.freeze_log.display()));
         }
         if reply.get("CAP") != "11" && reply.get("CAP") != "10" {
-            warnings.push(
-                "this version's ExternalFreeze has no WDSuspendLimit: it cannot free itself".into(),
-            );
+            warnings.push("this version's ExternalFreeze has no WDSuspendLimit: it cannot free itself".into());
         }
         warnings.extend(parsed.iter().flat_map(|l| l.warnings.clone()));
         let mut evidence = parsed.map(|l| l.lines).unwrap_or_default();
         evidence.retain(|l| !l.contains("Warning, "));
-        evidence.push(format!(
-            "IsWDSuspended = {}; image journal {} offset {}",
-            reply.get("WDS"),
-            reply.get("IMG"),
-            reply.get("IMGOFF")
-        ));
+        evidence.push(format!("IsWDSuspended = {}; image journal {} offset {}", reply.get("WDS"), reply.get("IMG"), reply.get("IMGOFF")));
         let token = Token {
             id: order.id,
             log: begin.log.clone(),
             freeze_pid: reply.get("PID").parse().ok(),
             lock_inode: begin.lock_inode,
-            started: reply
-                .seconds("UP")
-                .map(|up| Started::new(up, sent.0, read.0)),
+            started: reply.seconds("UP").map(|up| Started::new(up, sent.0, read.0)),
             mirror: reply.get("MIR").into(),
         };
         let parts = parts(&reply, begin, boot_now());
@@ -163,20 +127,11 @@ impl Iris {
 
     fn read_freeze_log(&self, begin: &Begin, by: BootMs) -> Result<String, String> {
         let text = files::read(&self.runner, &begin.freeze_log, by)?;
-        Ok(text
-            .get(begin.freeze_log_from as usize..)
-            .unwrap_or_default()
-            .to_owned())
+        Ok(text.get(begin.freeze_log_from as usize..).unwrap_or_default().to_owned())
     }
 
     /// `freeze_with`: its exit code says whether it worked, the engine whether it froze, messages.log what it did.
-    fn freeze_by_wrapper(
-        &self,
-        words: &[String],
-        order: &FreezeOrder,
-        cancel: &Cancel,
-        begin: &Begin,
-    ) -> FreezeAnswer {
+    fn freeze_by_wrapper(&self, words: &[String], order: &FreezeOrder, cancel: &Cancel, begin: &Begin) -> FreezeAnswer {
         let output = match self.runner.other(words, order.by, Some(cancel)) {
             Ok(o) => o,
             Err(crate::Error::Exec(doors::exec::Error::Io { .. })) => {
@@ -196,20 +151,14 @@ impl Iris {
         let state = match ask::state(&self.runner, order.by, Some(cancel)) {
             Ok(s) if s.suspended == "1" => s,
             Ok(s) => {
-                return FreezeAnswer::Unknown(format!(
-                    "{said}, but IsWDSuspended answers {:?}",
-                    s.suspended
-                ));
+                return FreezeAnswer::Unknown(format!("{said}, but IsWDSuspended answers {:?}", s.suspended));
             }
             Err(why) => {
-                return FreezeAnswer::Unknown(format!(
-                    "{said}; then no answer to IsWDSuspended: {why}"
-                ));
+                return FreezeAnswer::Unknown(format!("{said}; then no answer to IsWDSuspended: {why}"));
             }
         };
         let read = boot_now();
-        let logged =
-            files::since(&self.runner, &begin.log, read.plus(AFTER_MS)).unwrap_or_default();
+        let logged = files::since(&self.runner, &begin.log, read.plus(AFTER_MS)).unwrap_or_default();
         let entries = messages::parse(&logged);
         let freeze = judge::single_freeze(&entries);
         let (mark, mut warnings) = mark::mark(&mark::Sources {
@@ -230,36 +179,16 @@ impl Iris {
             mirror: state.mirror,
         };
         let parts = vec![
-            Part {
-                name: "freeze-with".into(),
-                at_ms: 0,
-                took_ms: output.took_ms,
-            },
-            Part {
-                name: "ask".into(),
-                at_ms: done.since(begin.at),
-                took_ms: read.since(done),
-            },
+            Part { name: "freeze-with".into(), at_ms: 0, took_ms: output.took_ms },
+            Part { name: "ask".into(), at_ms: done.since(begin.at), took_ms: read.since(done) },
         ];
         held(token, mark, warnings, evidence, parts)
     }
 }
 
-fn held(
-    token: Token,
-    mark: protocol::JournalMark,
-    warnings: Vec<String>,
-    evidence: Vec<String>,
-    parts: Vec<Part>,
-) -> FreezeAnswer {
+fn held(token: Token, mark: protocol::JournalMark, warnings: Vec<String>, evidence: Vec<String>, parts: Vec<Part>) -> FreezeAnswer {
     match serde_json::to_value(&token) {
-        Ok(token) => FreezeAnswer::Frozen(Held {
-            marks: vec![mark],
-            token,
-            warnings,
-            evidence,
-            parts,
-        }),
+        Ok(token) => FreezeAnswer::Frozen(Held { marks: vec![mark], token, warnings, evidence, parts }),
         Err(e) => FreezeAnswer::Unknown(format!("frozen, but its evidence cannot be kept: {e}")),
     }
 }
@@ -285,67 +214,34 @@ fn verdict(output: &Output, nonce: &str, said: &str) -> Result<Reply, FreezeAnsw
     if !reply.complete {
         return unknown("the script broke off");
     }
-    let (late, before, status, after) = (
-        reply.get("LATE"),
-        reply.get("BEFORE"),
-        reply.get("SC"),
-        reply.get("WDS"),
-    );
+    let (late, before, status, after) = (reply.get("LATE"), reply.get("BEFORE"), reply.get("SC"), reply.get("WDS"));
     match (late, before, status, after) {
         ("1", _, "", _) => failed("the freeze command was late; it froze nothing"),
-        ("2", _, "", _) => {
-            failed("the engine's clock lies before the time of the order; it froze nothing")
-        }
-        (_, "1", "", _) => {
-            failed("the write daemon was suspended already, and not by us; this freeze did nothing")
-        }
+        ("2", _, "", _) => failed("the engine's clock lies before the time of the order; it froze nothing"),
+        (_, "1", "", _) => failed("the write daemon was suspended already, and not by us; this freeze did nothing"),
         (_, "" | "?", "", _) => failed(&format!(
             "the instance does not say whether it is frozen (has the user the right to use Backup.General?), so it was not frozen: {said}"
         )),
         (_, _, "1", "1") if code == 5 => Ok(reply),
-        (_, _, "1", "1") => unknown(&format!(
-            "the freeze worked, but the session ended with {code}"
-        )),
+        (_, _, "1", "1") => unknown(&format!("the freeze worked, but the session ended with {code}")),
         (_, _, "1", _) => unknown("ExternalFreeze said yes, IsWDSuspended does not"),
         (_, _, "0" | "", "0") => {
             let text = reply.get("TEXT");
-            failed(&format!(
-                "ExternalFreeze failed: {}",
-                if text.is_empty() { said } else { text }
-            ))
+            failed(&format!("ExternalFreeze failed: {}", if text.is_empty() { said } else { text }))
         }
-        _ => unknown(&format!(
-            "ExternalFreeze answered {status:?}, IsWDSuspended {after:?}: {}",
-            reply.get("TEXT")
-        )),
+        _ => unknown(&format!("ExternalFreeze answered {status:?}, IsWDSuspended {after:?}: {}", reply.get("TEXT"))),
     }
 }
 
 /// The engine's own part is told by the engine's clock.
 fn parts(reply: &Reply, begin: &Begin, done: BootMs) -> Vec<Part> {
-    let at_ms = reply
-        .seconds("AT")
-        .map_or(0, |at| ((at * 1000.0) as i64 - begin.wall.0).max(0) as u64);
-    let took_ms = reply
-        .seconds("TOOK")
-        .map_or(0, |s| (s * 1000.0).max(0.0) as u64);
+    let at_ms = reply.seconds("AT").map_or(0, |at| ((at * 1000.0) as i64 - begin.wall.0).max(0) as u64);
+    let took_ms = reply.seconds("TOOK").map_or(0, |s| (s * 1000.0).max(0.0) as u64);
     let all_ms = done.since(begin.at);
     let after = (at_ms + took_ms).min(all_ms);
     vec![
-        Part {
-            name: "login".into(),
-            at_ms: 0,
-            took_ms: at_ms,
-        },
-        Part {
-            name: "external-freeze".into(),
-            at_ms,
-            took_ms,
-        },
-        Part {
-            name: "freeze-answer".into(),
-            at_ms: after,
-            took_ms: all_ms - after,
-        },
+        Part { name: "login".into(), at_ms: 0, took_ms: at_ms },
+        Part { name: "external-freeze".into(), at_ms, took_ms },
+        Part { name: "freeze-answer".into(), at_ms: after, took_ms: all_ms - after },
     ]
 }

@@ -23,11 +23,7 @@ pub(super) const FORMAL_SPEC: &str = "set sfd=##class(%Dictionary.CompiledMethod
 
 impl Iris {
     /// The script and its nonce.
-    pub(super) fn freeze_script(
-        &self,
-        order: &FreezeOrder,
-        begin: &Begin,
-    ) -> Result<(String, String), String> {
+    pub(super) fn freeze_script(&self, order: &FreezeOrder, begin: &Begin) -> Result<(String, String), String> {
         let nonce = nonce().map_err(|e| e.to_string())?;
         let deadline = begin.wall.0 + order.by.since(begin.at) as i64;
         let (earliest, latest) = (seconds(begin.wall.0 - CLOCK_SLACK_MS), seconds(deadline));
@@ -37,34 +33,25 @@ impl Iris {
         s.say("UP", "sfu");
         s.ask("MIR", ask::MIRROR);
         s.line(FORMAL_SPEC);
-        s.line(
-            "set sfk=$select(sfd=\"\":11,sfd[\"RequiredFile\":11,sfd[\"WDSuspendLimit\":10,1:7)",
-        );
+        s.line("set sfk=$select(sfd=\"\":11,sfd[\"RequiredFile\":11,sfd[\"WDSuspendLimit\":10,1:7)");
         s.say("CAP", "sfk");
         s.line(&format!("set sfw={}", ask::IS_SUSPENDED));
         s.say("BEFORE", "sfw");
         let calls = self.freeze_calls(order, begin, &mut s)?;
         let left = seconds(order.by.since(boot_now()) as i64);
-        s.line(&format!(
-            "set sfa={earliest},sfb={latest},sfh={left},sfq=$ZERROR"
-        ));
+        s.line(&format!("set sfa={earliest},sfb={latest},sfh={left},sfq=$ZERROR"));
         // Left to right, without precedence, as ObjectScript evaluates; 47117 is 1970-01-01.
         s.line("set sfz=$ZTIMESTAMP,sfn=$piece(sfz,\",\")-47117*86400+$piece(sfz,\",\",2)");
         s.line("set sfy=$ZHOROLOG,sfl=$select(sfn<sfa:2,sfn>sfb:1,sfy-sfu>sfh:1,1:0)");
         for (arguments, call) in calls {
-            s.line(&format!(
-                "set:(sfk={arguments})&(sfl=0)&(sfw=0)&($ZHOROLOG-sfy<{STEP_S}) sfs={call}"
-            ));
+            s.line(&format!("set:(sfk={arguments})&(sfl=0)&(sfw=0)&($ZHOROLOG-sfy<{STEP_S}) sfs={call}"));
         }
         s.line("set sfe=$ZHOROLOG");
         s.say("LATE", "sfl");
         s.say("AT", "sfn");
         s.say("TOOK", "sfe-sfy");
         s.say("SC", "$select(sfs=\"\":\"\",sfs:1,1:0)");
-        s.ask(
-            "TEXT",
-            "$select((sfs=\"\")&($ZERROR=sfq):\"\",sfs=\"\":$ZERROR,sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))",
-        );
+        s.ask("TEXT", "$select((sfs=\"\")&($ZERROR=sfq):\"\",sfs=\"\":$ZERROR,sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))");
         s.ask("WDS", ask::IS_SUSPENDED);
         s.say("REQ", "sfr");
         s.ask("CUR", ask::CURRENT_FILE);
@@ -82,12 +69,7 @@ impl Iris {
 
     /// With 11, 10 and 7 arguments (class reference, Backup.General.ExternalFreeze). Texts go into variables first, so
     /// that no line grows long.
-    fn freeze_calls(
-        &self,
-        order: &FreezeOrder,
-        begin: &Begin,
-        s: &mut Script,
-    ) -> Result<[(u8, String); 3], String> {
+    fn freeze_calls(&self, order: &FreezeOrder, begin: &Begin, s: &mut Script) -> Result<[(u8, String); 3], String> {
         let c = &self.config;
         let login = self.thaw_login.as_ref();
         for (variable, value) in [
@@ -108,21 +90,10 @@ impl Iris {
             number(c.cluster_verbose.map(u32::from)),
             order.rules.external_freeze_timeout_s
         );
-        let ten = format!(
-            "{seven},sfp1,sfp2,{}",
-            order.rules.wd_suspend_limit.secs().unwrap_or(0)
-        );
+        let ten = format!("{seven},sfp1,sfp2,{}", order.rules.wd_suspend_limit.secs().unwrap_or(0));
         let call = |args: &str| format!("##class(Backup.General).ExternalFreeze({args})");
-        let old = if login.is_some() {
-            format!("{seven},sfp1,sfp2")
-        } else {
-            seven
-        };
-        Ok([
-            (11, call(&format!("{ten},.sfr"))),
-            (10, call(&ten)),
-            (7, call(&old)),
-        ])
+        let old = if login.is_some() { format!("{seven},sfp1,sfp2") } else { seven };
+        Ok([(11, call(&format!("{ten},.sfr"))), (10, call(&ten)), (7, call(&old))])
     }
 }
 
@@ -145,11 +116,8 @@ mod tests {
         let iris = Iris::open(config, Product::Iris).map_err(|e| e.to_string())?;
         let hold = HoldMs::new(30_000).unwrap();
         let rules = WindowRules::new(hold, OnOverrun::FailBackup, None, None, Margins::default());
-        let order = FreezeOrder {
-            id: "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e".parse().unwrap(),
-            rules: rules.unwrap(),
-            by: boot_now().plus(30_000),
-        };
+        let order =
+            FreezeOrder { id: "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e".parse().unwrap(), rules: rules.unwrap(), by: boot_now().plus(30_000) };
         let begin = Begin::new(boot_now(), wall_now(), log.into());
         iris.freeze_script(&order, &begin).map(|(_, script)| script)
     }
@@ -190,10 +158,7 @@ mod tests {
         ] {
             assert!(s.lines().any(|l| l == line), "{line}\n{s}");
         }
-        assert!(
-            s.lines().all(|l| l.len() < 255),
-            "a terminal may cut longer lines"
-        );
+        assert!(s.lines().all(|l| l.len() < 255), "a terminal may cut longer lines");
     }
 
     proptest! {

@@ -68,14 +68,8 @@ const PANIC: [&str; 8] = [
 
 /// `entries`: everything in messages.log from just before our freeze until now.
 pub fn judge(entries: &[Entry], ours: Ours) -> Findings {
-    let freeze_pid = ours
-        .freeze_pid
-        .or_else(|| single_freeze(entries).map(|f| f.pid));
-    let Some(start) = freeze_pid.and_then(|pid| {
-        entries
-            .iter()
-            .position(|e| e.pid == pid && e.text.starts_with(FREEZE))
-    }) else {
+    let freeze_pid = ours.freeze_pid.or_else(|| single_freeze(entries).map(|f| f.pid));
+    let Some(start) = freeze_pid.and_then(|pid| entries.iter().position(|e| e.pid == pid && e.text.starts_with(FREEZE))) else {
         return Findings::unreadable("our own freeze is not in the log");
     };
     let inside = &entries[start..];
@@ -85,54 +79,30 @@ pub fn judge(entries: &[Entry], ours: Ours) -> Findings {
         OurThaw::Nobody => None,
     };
     // Our thaw's last line ends the window; without one everything up to now is inside.
-    let end = inside
-        .iter()
-        .rposition(|e| Some(e.pid) == thaw_pid && e.text.starts_with(THAW))
-        .map_or(inside.len(), |i| i + 1);
+    let end = inside.iter().rposition(|e| Some(e.pid) == thaw_pid && e.text.starts_with(THAW)).map_or(inside.len(), |i| i + 1);
     let inside = &inside[..end];
-    let mine: Vec<&Entry> = inside
-        .iter()
-        .filter(|e| is_ours(e, freeze_pid, thaw_pid))
-        .collect();
+    let mine: Vec<&Entry> = inside.iter().filter(|e| is_ours(e, freeze_pid, thaw_pid)).collect();
     Findings {
         alone: alone(inside, &mine, freeze_pid, thaw_pid),
         log_clean: clean(inside),
         released: released(&mine, thaw_pid),
-        evidence: mine
-            .iter()
-            .filter(|e| !e.text.contains("Warning, "))
-            .map(|e| e.shown())
-            .collect(),
+        evidence: mine.iter().filter(|e| !e.text.contains("Warning, ")).map(|e| e.shown()).collect(),
     }
 }
 
 impl Findings {
     pub fn unreadable(why: &str) -> Self {
-        Self {
-            alone: Err(Disturbed::Unreadable(why.into())),
-            log_clean: Err(why.into()),
-            released: Known::Unknown,
-            evidence: Vec::new(),
-        }
+        Self { alone: Err(Disturbed::Unreadable(why.into())), log_clean: Err(why.into()), released: Known::Unknown, evidence: Vec::new() }
     }
 }
 
 fn is_ours(e: &Entry, freeze_pid: Option<u32>, thaw_pid: Option<u32>) -> bool {
-    (Some(e.pid) == freeze_pid && e.text.starts_with(FREEZE))
-        || (Some(e.pid) == thaw_pid && e.text.starts_with(THAW))
+    (Some(e.pid) == freeze_pid && e.text.starts_with(FREEZE)) || (Some(e.pid) == thaw_pid && e.text.starts_with(THAW))
 }
 
-fn alone(
-    inside: &[Entry],
-    mine: &[&Entry],
-    freeze_pid: Option<u32>,
-    thaw_pid: Option<u32>,
-) -> Result<(), Disturbed> {
+fn alone(inside: &[Entry], mine: &[&Entry], freeze_pid: Option<u32>, thaw_pid: Option<u32>) -> Result<(), Disturbed> {
     let other = |e: &Entry| Disturbed::Other(e.shown());
-    if let Some(e) = inside
-        .iter()
-        .find(|e| !is_ours(e, freeze_pid, thaw_pid) && FOREIGN.iter().any(|f| e.text.contains(f)))
-    {
+    if let Some(e) = inside.iter().find(|e| !is_ours(e, freeze_pid, thaw_pid) && FOREIGN.iter().any(|f| e.text.contains(f))) {
         return Err(other(e));
     }
     // Our freeze once, our thaw once, in this order: the same process may not have done it twice.
@@ -146,9 +116,7 @@ fn alone(
         last = now;
     }
     let seen = |s: u8| mine.iter().any(|e| step(e) == Some(s));
-    let resumed = mine
-        .iter()
-        .any(|e| e.text.trim_end().ends_with("System resumed"));
+    let resumed = mine.iter().any(|e| e.text.trim_end().ends_with("System resumed"));
     let wanted = [
         (1, true, "freeze's \"Suspending system\""),
         (2, true, "freeze's \"System suspended\""),
@@ -157,9 +125,7 @@ fn alone(
         (4, true, "thaw's \"System resumed\""),
     ];
     match wanted.iter().find(|(s, needed, _)| *needed && !seen(*s)) {
-        Some((_, _, text)) => Err(Disturbed::Unreadable(format!(
-            "our {text} is not in the log"
-        ))),
+        Some((_, _, text)) => Err(Disturbed::Unreadable(format!("our {text} is not in the log"))),
         None => Ok(()),
     }
 }
@@ -176,10 +142,7 @@ fn step(e: &Entry) -> Option<u8> {
 }
 
 fn clean(inside: &[Entry]) -> Result<(), String> {
-    match inside
-        .iter()
-        .find(|e| PANIC.iter().any(|p| e.text.contains(p)))
-    {
+    match inside.iter().find(|e| PANIC.iter().any(|p| e.text.contains(p))) {
         Some(e) => Err(e.shown()),
         None => Ok(()),
     }
@@ -188,10 +151,7 @@ fn clean(inside: &[Entry]) -> Result<(), String> {
 /// "'System resumed' … confirms that the system was frozen up to that point, because otherwise it logs
 /// 'Backup.General.ExternalThaw: Already resumed'" (class reference, Backup.ShardedCluster).
 fn released(mine: &[&Entry], thaw_pid: Option<u32>) -> Known {
-    let said = |text: &str| {
-        mine.iter()
-            .any(|e| Some(e.pid) == thaw_pid && e.text.trim_end().ends_with(text))
-    };
+    let said = |text: &str| mine.iter().any(|e| Some(e.pid) == thaw_pid && e.text.trim_end().ends_with(text));
     match (said("Already resumed"), said("System resumed")) {
         (true, _) => Known::No,
         (false, true) => Known::Yes,
@@ -201,12 +161,7 @@ fn released(mine: &[&Entry], thaw_pid: Option<u32>) -> Known {
 
 /// The process of the only thaw in the log.
 fn only_thaw(inside: &[Entry]) -> Option<u32> {
-    only(
-        inside
-            .iter()
-            .filter(|e| e.text.starts_with(THAW))
-            .map(|e| e.pid),
-    )
+    only(inside.iter().filter(|e| e.text.starts_with(THAW)).map(|e| e.pid))
 }
 
 fn only(mut pids: impl Iterator<Item = u32>) -> Option<u32> {
@@ -227,20 +182,10 @@ pub fn single_freeze(entries: &[Entry]) -> Option<LoggedFreeze> {
     let of_freeze = || entries.iter().filter(|e| e.text.starts_with(FREEZE));
     let pid = only(of_freeze().map(|e| e.pid))?;
     // The same texts as in a LogFile, behind another prefix.
-    let as_log: String = of_freeze()
-        .map(|e| {
-            format!(
-                "01/01/1970 00:00:00: {}\n",
-                e.text.lines().next().unwrap_or_default()
-            )
-        })
-        .collect();
+    let as_log: String = of_freeze().map(|e| format!("01/01/1970 00:00:00: {}\n", e.text.lines().next().unwrap_or_default())).collect();
     let mut log = logfile::parse(&as_log);
     log.lines.clear();
-    let shown = of_freeze()
-        .filter(|e| !e.text.contains("Warning, "))
-        .map(Entry::shown)
-        .collect();
+    let shown = of_freeze().filter(|e| !e.text.contains("Warning, ")).map(Entry::shown).collect();
     Some(LoggedFreeze { pid, log, shown })
 }
 
@@ -256,10 +201,7 @@ mod tests {
         08/11/21-05:49:44:347 (10) 0 [Utility.Event] Backup.General.ExternalFreeze: System suspended\n";
     const THAW_LINES: &str = "08/11/21-05:49:54:410 (20) 0 [Utility.Event] Backup.General.ExternalThaw: Resuming system\n\
         08/11/21-05:49:55:411 (20) 0 [Utility.Event] Backup.General.ExternalThaw: System resumed\n";
-    const BOTH: Ours = Ours {
-        freeze_pid: Some(10),
-        thaw: OurThaw::By(20),
-    };
+    const BOTH: Ours = Ours { freeze_pid: Some(10), thaw: OurThaw::By(20) };
 
     fn of(text: &str, ours: Ours) -> Findings {
         judge(&messages::parse(text), ours)
@@ -273,33 +215,12 @@ mod tests {
         let Some(text) = fixture("messages-2021.1.log") else {
             return;
         };
-        for ours in [
-            Ours {
-                freeze_pid: Some(18374),
-                thaw: OurThaw::By(18380),
-            },
-            Ours {
-                freeze_pid: None,
-                thaw: OurThaw::Somebody,
-            },
-        ] {
+        for ours in [Ours { freeze_pid: Some(18374), thaw: OurThaw::By(18380) }, Ours { freeze_pid: None, thaw: OurThaw::Somebody }] {
             let f = of(&text, ours);
-            assert_eq!(
-                (f.alone, f.log_clean, f.released, f.evidence.len()),
-                (Ok(()), Ok(()), Known::Yes, 5)
-            );
+            assert_eq!((f.alone, f.log_clean, f.released, f.evidence.len()), (Ok(()), Ok(()), Known::Yes, 5));
         }
-        let f = of(
-            &text,
-            Ours {
-                freeze_pid: Some(18374),
-                thaw: OurThaw::By(99),
-            },
-        );
-        assert!(
-            matches!(f.alone, Err(Disturbed::Other(_))),
-            "somebody else thawed: {f:?}"
-        );
+        let f = of(&text, Ours { freeze_pid: Some(18374), thaw: OurThaw::By(99) });
+        assert!(matches!(f.alone, Err(Disturbed::Other(_))), "somebody else thawed: {f:?}");
     }
 
     #[test]
@@ -316,12 +237,10 @@ mod tests {
             "08/11/21-05:49:50:000 (10) 0 [Utility.Event] Backup.General.ExternalFreeze: Suspending system\n",
         ];
         for line in foreign {
-            assert!(
-                matches!(between(line).alone, Err(Disturbed::Other(_))),
-                "{line}"
-            );
+            assert!(matches!(between(line).alone, Err(Disturbed::Other(_))), "{line}");
         }
-        let harmless = "08/11/21-05:49:50:000 (30) 0 [Generic.Event] INTERSYSTEMS IRIS JOURNALING SYSTEM MESSAGE\nJournaling switched to: /j/4\n";
+        let harmless =
+            "08/11/21-05:49:50:000 (30) 0 [Generic.Event] INTERSYSTEMS IRIS JOURNALING SYSTEM MESSAGE\nJournaling switched to: /j/4\n";
         assert_eq!(between(harmless).alone, Ok(()));
     }
 
@@ -329,53 +248,33 @@ mod tests {
     fn what_happens_before_the_freeze_or_after_the_thaw_is_not_our_window() {
         let before = "08/11/21-05:49:40:000 (30) 0 [Utility.Event] Backup.General.ExternalThaw: System resumed\n";
         let after = "08/11/21-05:50:40:000 (30) 0 [Utility.Event] Backup.General.ExternalFreeze: Suspending system\n";
-        assert_eq!(
-            of(&format!("{before}{FREEZE_LINES}{THAW_LINES}{after}"), BOTH).alone,
-            Ok(())
-        );
+        assert_eq!(of(&format!("{before}{FREEZE_LINES}{THAW_LINES}{after}"), BOTH).alone, Ok(()));
     }
 
     #[test]
     fn a_missing_line_of_our_own_is_no_evidence() {
         for text in ["", THAW_LINES, FREEZE_LINES] {
-            assert!(
-                matches!(of(text, BOTH).alone, Err(Disturbed::Unreadable(_))),
-                "{text}"
-            );
+            assert!(matches!(of(text, BOTH).alone, Err(Disturbed::Unreadable(_))), "{text}");
         }
     }
 
     #[test]
     fn when_we_did_not_thaw_every_thaw_is_another_tools() {
-        let ours = Ours {
-            freeze_pid: Some(10),
-            thaw: OurThaw::Nobody,
-        };
+        let ours = Ours { freeze_pid: Some(10), thaw: OurThaw::Nobody };
         let f = of(&format!("{FREEZE_LINES}{THAW_LINES}"), ours);
         assert!(matches!(f.alone, Err(Disturbed::Other(_))), "{f:?}");
-        assert!(matches!(
-            of(FREEZE_LINES, ours).alone,
-            Err(Disturbed::Unreadable(_))
-        ));
+        assert!(matches!(of(FREEZE_LINES, ours).alone, Err(Disturbed::Unreadable(_))));
     }
 
     #[test]
     fn already_resumed_released_nothing() {
-        let f = of(
-            &format!(
-                "{FREEZE_LINES}{}",
-                THAW_LINES.replace("System resumed", "Already resumed")
-            ),
-            BOTH,
-        );
+        let f = of(&format!("{FREEZE_LINES}{}", THAW_LINES.replace("System resumed", "Already resumed")), BOTH);
         assert_eq!(f.released, Known::No);
     }
 
     #[test]
     fn a_write_daemon_in_panic_speaks_against_it() {
-        let f = between(
-            "08/11/21-05:49:50:000 (5) 2 [WriteDaemon.Panic] WRTDMN Panic: SFN 3 Block 17 written directly to database\n",
-        );
+        let f = between("08/11/21-05:49:50:000 (5) 2 [WriteDaemon.Panic] WRTDMN Panic: SFN 3 Block 17 written directly to database\n");
         assert!(f.log_clean.unwrap_err().contains("SFN 3") && f.alone.is_ok());
     }
 

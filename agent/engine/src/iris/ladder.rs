@@ -82,11 +82,7 @@ pub fn climb(runner: &Arc<Runner>, steps: Vec<Step>, rung_ms: u64, say: &dyn Fn(
     let mut rungs: Vec<Rung> = Vec::new();
     let mut last_resort = false;
     for (i, step) in steps.into_iter().enumerate() {
-        let Step {
-            ran,
-            last_resort: last,
-            run,
-        } = step;
+        let Step { ran, last_resort: last, run } = step;
         last_resort |= last;
         let began = boot_now();
         c.start(i, run);
@@ -94,12 +90,7 @@ pub fn climb(runner: &Arc<Runner>, steps: Vec<Step>, rung_ms: u64, say: &dyn Fn(
         if c.nothing {
             break;
         }
-        let rung = Rung {
-            ran,
-            took_ms: boot_now().since(began),
-            said,
-            thawed: c.done,
-        };
+        let rung = Rung { ran, took_ms: boot_now().since(began), said, thawed: c.done };
         say(&rung);
         rungs.push(rung);
         if c.done {
@@ -113,14 +104,7 @@ pub fn climb(runner: &Arc<Runner>, steps: Vec<Step>, rung_ms: u64, say: &dyn Fn(
             r.thawed = true;
         }
     }
-    Climb {
-        frozen: c.last,
-        before: c.before,
-        rungs,
-        script: c.script,
-        last_resort,
-        nothing_to_do: c.nothing,
-    }
+    Climb { frozen: c.last, before: c.before, rungs, script: c.script, last_resort, nothing_to_do: c.nothing }
 }
 
 struct Climbing {
@@ -165,8 +149,7 @@ impl Climbing {
                 }
                 Some(News::Asked(_)) => {
                     if self.done || (said.is_some() && self.open_asks == 0) {
-                        return said
-                            .unwrap_or_else(|| "not waited for: not frozen any more".into());
+                        return said.unwrap_or_else(|| "not waited for: not frozen any more".into());
                     }
                 }
                 Some(News::Rung(j, answer)) => {
@@ -177,8 +160,7 @@ impl Climbing {
                         said = Some(answer.said);
                     }
                     if self.done {
-                        return said
-                            .unwrap_or_else(|| "not waited for: an earlier rung answered".into());
+                        return said.unwrap_or_else(|| "not waited for: an earlier rung answered".into());
                     }
                     if j == i {
                         if !asked_itself {
@@ -205,12 +187,7 @@ impl Climbing {
         }
     }
 
-    fn take(
-        &mut self,
-        before: Option<Frozen>,
-        after: Option<Frozen>,
-        script: Option<ScriptAnswer>,
-    ) {
+    fn take(&mut self, before: Option<Frozen>, after: Option<Frozen>, script: Option<ScriptAnswer>) {
         let plain_no = before == Some(Frozen::No) && self.before.is_none();
         if self.before.is_none() {
             self.before = before;

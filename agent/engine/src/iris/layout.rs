@@ -24,10 +24,7 @@ impl Iris {
         };
         let only = self.config.only_databases();
         if only.is_none() {
-            add(
-                Role::Install,
-                l.listed.install_dir.trim_end_matches('/').into(),
-            );
+            add(Role::Install, l.listed.install_dir.trim_end_matches('/').into());
             add(Role::Data, l.listed.data().into());
             add(Role::Cpf, l.cpf_path.clone());
             for key in self.key_files(&l) {
@@ -36,10 +33,7 @@ impl Iris {
         }
         add(Role::Wij, wij_dir(&l));
         let journal = l.cpf.journal_dir().unwrap_or_else(|| l.mgr.join("journal"));
-        add(
-            Role::Altjournal,
-            l.cpf.alternate_dir().unwrap_or_else(|| journal.clone()),
-        );
+        add(Role::Altjournal, l.cpf.alternate_dir().unwrap_or_else(|| journal.clone()));
         add(Role::Journal, journal);
         for dir in self.database_dirs(&l, only)? {
             for volume in self.volume_dirs(&dir, by) {
@@ -57,12 +51,7 @@ impl Iris {
     }
 
     fn database_dirs(&self, l: &Located, only: Option<&[PathBuf]>) -> Result<Vec<PathBuf>, Error> {
-        let known: Vec<PathBuf> = l
-            .cpf
-            .databases()
-            .into_iter()
-            .map(|(_, dir)| plain(&dir))
-            .collect();
+        let known: Vec<PathBuf> = l.cpf.databases().into_iter().map(|(_, dir)| plain(&dir)).collect();
         let Some(only) = only else {
             return Ok(known);
         };
@@ -70,11 +59,7 @@ impl Iris {
         match wanted.iter().find(|d| !known.contains(d)) {
             Some(d) => Err(Error::Config {
                 instance: self.config.name.to_string(),
-                why: format!(
-                    "databases: {} is no database of {}",
-                    d.display(),
-                    l.cpf_path.display()
-                ),
+                why: format!("databases: {} is no database of {}", d.display(), l.cpf_path.display()),
             }),
             None => Ok(wanted),
         }
@@ -83,37 +68,19 @@ impl Iris {
     /// Licence and encryption keys, those that are where the installation puts them.
     fn key_files(&self, l: &Located) -> Vec<PathBuf> {
         let install = Path::new(&l.listed.install_dir);
-        let candidates = [
-            l.mgr.join("iris.key"),
-            l.mgr.join("cache.key"),
-            install.join("mgr/iris.key"),
-            install.join("mgr/cache.key"),
-        ];
-        candidates
-            .into_iter()
-            .filter(|p| !self.runner.in_container() && p.exists())
-            .collect()
+        let candidates = [l.mgr.join("iris.key"), l.mgr.join("cache.key"), install.join("mgr/iris.key"), install.join("mgr/cache.key")];
+        candidates.into_iter().filter(|p| !self.runner.in_container() && p.exists()).collect()
     }
 
     fn volume_dirs(&self, dir: &Path, by: BootMs) -> Vec<PathBuf> {
         let text = files::read(&self.runner, &dir.join(VOLUME_LIST), by).unwrap_or_default();
-        text.lines()
-            .map(str::trim)
-            .filter(|l| l.starts_with('/'))
-            .map(|l| plain(Path::new(l)))
-            .filter(|d| d != dir)
-            .collect()
+        text.lines().map(str::trim).filter(|l| l.starts_with('/')).map(|l| plain(Path::new(l))).filter(|d| d != dir).collect()
     }
 }
 
 /// What the last start used, else the CPF, else the manager's directory.
 fn wij_dir(l: &Located) -> PathBuf {
-    plain(
-        &l.wij_last
-            .clone()
-            .or_else(|| l.cpf.wij_dir())
-            .unwrap_or_else(|| l.mgr.clone()),
-    )
+    plain(&l.wij_last.clone().or_else(|| l.cpf.wij_dir()).unwrap_or_else(|| l.mgr.clone()))
 }
 
 fn plain(dir: &Path) -> PathBuf {

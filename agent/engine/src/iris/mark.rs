@@ -25,30 +25,21 @@ pub fn mark(s: &Sources) -> (JournalMark, Vec<String>) {
     let text = |o: Option<&str>| o.filter(|t| !t.is_empty()).map(str::to_owned);
     let mut required = text(s.required);
     if !s.switch {
-        let mark = JournalMark {
-            switched: None,
-            required: required.or_else(|| text(s.current)),
-            offset: s.offset,
-            ..Default::default()
-        };
+        let mark = JournalMark { switched: None, required: required.or_else(|| text(s.current)), offset: s.offset, ..Default::default() };
         return (mark, warnings);
     }
     let logged = s.log.and_then(|l| l.switched.clone());
     if let (Some(l), Some(c)) = (&logged, s.current)
         && l != c
     {
-        warnings.push(format!(
-            "the freeze's log names journal {l}, the engine now writes {c}; the log's is used"
-        ));
+        warnings.push(format!("the freeze's log names journal {l}, the engine now writes {c}; the log's is used"));
     }
     let switched = logged.or_else(|| text(s.current));
     let marker = s.log.and_then(|l| l.marker.clone());
     let offset = match (&marker, &switched) {
         (Some((offset, file)), Some(sw)) if file == sw => Some(*offset),
         (Some((_, file)), Some(sw)) => {
-            warnings.push(format!(
-                "the journal marker was set in {file}, not in the switched file {sw}"
-            ));
+            warnings.push(format!("the journal marker was set in {file}, not in the switched file {sw}"));
             None
         }
         (_, None) | (None, _) => None,
@@ -60,15 +51,7 @@ pub fn mark(s: &Sources) -> (JournalMark, Vec<String>) {
         warnings.push(format!("the engine requires {r}, which is newer than the switched file {sw}; the switched file is used"));
         required = None;
     }
-    (
-        JournalMark {
-            switched,
-            required,
-            offset,
-            ..Default::default()
-        },
-        warnings,
-    )
+    (JournalMark { switched, required, offset, ..Default::default() }, warnings)
 }
 
 fn file_name(path: &str) -> &str {
@@ -88,10 +71,7 @@ impl Iris {
     /// The switched journal of a freeze whose answer was lost, by the journal's own reason: the newest file that a
     /// backup switched to. For a person who looks into it: such a window is never unbroken.
     pub fn mark_after_lost_reply(&self, by: BootMs) -> Result<Option<JournalMark>, Error> {
-        let no = |why: String| Error::NoAnswer {
-            program: self.runner.shown(&["session"]),
-            why,
-        };
+        let no = |why: String| Error::NoAnswer { program: self.runner.shown(&["session"]), why };
         let nonce = script::nonce().map_err(|e| no(e.to_string()))?;
         let mut s = script::Script::new(&nonce);
         s.ask("FILE0", ask::CURRENT_FILE);
@@ -102,17 +82,12 @@ impl Iris {
             "for sfi=1:1:{LOOK_BACK} quit:'sfq.Next()  write !,\"FILE\",sfi,\"=\",sfq.Get(\"Name\"),!,\"REASON\",sfi,\"=\",sfq.Get(\"Reason\"),!"
         ));
         let output = self.runner.session(&s.end("5"), by, None)?;
-        let reply = script::Reply::parse(&output.out(), &nonce)
-            .filter(|r| r.complete)
-            .ok_or_else(|| no(self.runner.said(&output)))?;
+        let reply = script::Reply::parse(&output.out(), &nonce).filter(|r| r.complete).ok_or_else(|| no(self.runner.said(&output)))?;
         let found = (0..=LOOK_BACK).find_map(|i| {
             let file = reply.some(&format!("FILE{i}"))?;
             by_backup(reply.get(&format!("REASON{i}"))).then_some(file)
         });
-        Ok(found.map(|file| JournalMark {
-            switched: Some(file),
-            ..Default::default()
-        }))
+        Ok(found.map(|file| JournalMark { switched: Some(file), ..Default::default() }))
     }
 }
 
@@ -121,11 +96,7 @@ mod tests {
     use super::*;
 
     fn log(switched: &str, offset: u64, file: &str) -> LogFile {
-        LogFile {
-            switched: Some(switched.into()),
-            marker: Some((offset, file.into())),
-            ..Default::default()
-        }
+        LogFile { switched: Some(switched.into()), marker: Some((offset, file.into())), ..Default::default() }
     }
 
     #[test]
@@ -140,66 +111,32 @@ mod tests {
         };
         let (m, w) = mark(&s);
         assert!(w.is_empty());
-        assert_eq!(
-            (m.switched.as_deref(), m.offset, m.restore_from()),
-            (
-                Some("/j/20240425.003"),
-                Some(197_596),
-                Some("/j/20240425.002")
-            )
-        );
+        assert_eq!((m.switched.as_deref(), m.offset, m.restore_from()), (Some("/j/20240425.003"), Some(197_596), Some("/j/20240425.002")));
     }
 
     #[test]
     fn where_they_do_not_the_log_wins_and_says_so() {
         let l = log("/j/20240425.003", 1, "/j/20240425.004");
-        let s = Sources {
-            switch: true,
-            log: Some(&l),
-            current: Some("/j/20240425.004"),
-            offset: None,
-            required: Some("/j/20240425.005"),
-        };
+        let s = Sources { switch: true, log: Some(&l), current: Some("/j/20240425.004"), offset: None, required: Some("/j/20240425.005") };
         let (m, w) = mark(&s);
-        assert_eq!(
-            (m.switched.as_deref(), m.offset, m.required, w.len()),
-            (Some("/j/20240425.003"), None, None, 3)
-        );
+        assert_eq!((m.switched.as_deref(), m.offset, m.required, w.len()), (Some("/j/20240425.003"), None, None, 3));
     }
 
     #[test]
     fn without_a_switch_the_mark_is_the_current_file_and_offset() {
-        let s = Sources {
-            switch: false,
-            log: None,
-            current: Some("/j/20240425.003"),
-            offset: Some(77),
-            required: None,
-        };
+        let s = Sources { switch: false, log: None, current: Some("/j/20240425.003"), offset: Some(77), required: None };
         let (m, _) = mark(&s);
-        assert_eq!(
-            (m.switched, m.required.as_deref(), m.offset),
-            (None, Some("/j/20240425.003"), Some(77))
-        );
+        assert_eq!((m.switched, m.required.as_deref(), m.offset), (None, Some("/j/20240425.003"), Some(77)));
     }
 
     #[test]
     fn without_a_log_file_the_engines_answer_is_used() {
-        let s = Sources {
-            switch: true,
-            current: Some("/j/1"),
-            ..Default::default()
-        };
+        let s = Sources { switch: true, current: Some("/j/1"), ..Default::default() };
         assert_eq!(mark(&s).0.switched.as_deref(), Some("/j/1"));
     }
 
     #[test]
     fn reasons() {
-        assert!(
-            by_backup("by Backup")
-                && by_backup("バックアップにより")
-                && !by_backup("by user")
-                && !by_backup("")
-        );
+        assert!(by_backup("by Backup") && by_backup("バックアップにより") && !by_backup("by user") && !by_backup(""));
     }
 }

@@ -93,25 +93,12 @@ pub struct Iris {
 impl Iris {
     /// Finds programs, users and credentials; runs nothing of the instance.
     pub fn open(config: &IrisConfig, product: Product) -> Result<Self, Error> {
-        let invalid = |why: String| Error::Config {
-            instance: config.name.to_string(),
-            why,
-        };
+        let invalid = |why: String| Error::Config { instance: config.name.to_string(), why };
         config.check().map_err(|e| invalid(e.to_string()))?;
-        let runner = run::Runner::open(config, product)?;
-        let thaw_login = config
-            .thaw_credentials_file
-            .as_deref()
-            .map(run::Credentials::load)
-            .transpose()
-            .map_err(invalid)?;
-        let this = Self {
-            config: config.clone(),
-            product,
-            runner: Arc::new(runner),
-            thaw_login,
-            located: Mutex::new(None),
-        };
+        let mut runner = run::Runner::open(config, product)?;
+        let thaw_login = config.thaw_credentials_file.as_deref().map(run::Credentials::load).transpose().map_err(invalid)?;
+        runner.hide(thaw_login.as_ref());
+        let this = Self { config: config.clone(), product, runner: Arc::new(runner), thaw_login, located: Mutex::new(None) };
         this.prepare_log_dir();
         Ok(this)
     }
@@ -128,10 +115,7 @@ impl Iris {
         if self.runner.in_container() || self.config.log_dir.exists() {
             return;
         }
-        let made = std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.config.log_dir);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.config.log_dir);
         if made.is_ok()
             && let Some(Ok((uid, gid))) = self.config.run_as.as_deref().map(run::ids_of)
         {

@@ -8,13 +8,7 @@ use protocol::{BootMs, Disturbed, Known, Proof};
 use std::path::Path;
 
 impl Iris {
-    pub(super) fn prove(
-        &self,
-        token: Option<Result<Token, String>>,
-        log: &str,
-        c: &Climb,
-        by: BootMs,
-    ) -> (Proof, Vec<String>) {
+    pub(super) fn prove(&self, token: Option<Result<Token, String>>, log: &str, c: &Climb, by: BootMs) -> (Proof, Vec<String>) {
         let mut proof = Proof {
             frozen_before: c.before.as_ref().map_or(Known::Unknown, Known::from),
             released: Known::Unknown,
@@ -29,26 +23,19 @@ impl Iris {
         let token = match token {
             None => return (proof, Vec::new()),
             Some(Err(why)) => {
-                proof.alone = Err(Disturbed::Unreadable(format!(
-                    "what the freeze left cannot be read: {why}"
-                )));
+                proof.alone = Err(Disturbed::Unreadable(format!("what the freeze left cannot be read: {why}")));
                 return (proof, Vec::new());
             }
             Some(Ok(t)) => t,
         };
         let findings = match files::since(&self.runner, &token.log, by) {
             Ok(text) => {
-                let ours = judge::Ours {
-                    freeze_pid: token.freeze_pid,
-                    thaw: self.our_thaw(c),
-                };
+                let ours = judge::Ours { freeze_pid: token.freeze_pid, thaw: self.our_thaw(c) };
                 judge::judge(&messages::parse(&text), ours)
             }
             Err(why) => judge::Findings::unreadable(&why),
         };
-        let own = files::read(&self.runner, Path::new(log), by)
-            .ok()
-            .map(|t| logfile::parse(&t));
+        let own = files::read(&self.runner, Path::new(log), by).ok().map(|t| logfile::parse(&t));
         if !c.nothing_to_do {
             proof.released = released(own.as_ref(), findings.released);
         }
@@ -67,27 +54,17 @@ impl Iris {
         let pid = c.script.as_ref().and_then(|s| s.pid);
         match pid {
             _ if c.nothing_to_do => judge::OurThaw::Nobody,
-            Some(pid) if self.config.thaw_with.is_none() && c.rungs.len() == 1 => {
-                judge::OurThaw::By(pid)
-            }
+            Some(pid) if self.config.thaw_with.is_none() && c.rungs.len() == 1 => judge::OurThaw::By(pid),
             Some(_) | None => judge::OurThaw::Somebody,
         }
     }
 
-    fn same_instance(
-        &self,
-        token: &Token,
-        now: Option<&ScriptAnswer>,
-        by: BootMs,
-    ) -> Result<(), String> {
+    fn same_instance(&self, token: &Token, now: Option<&ScriptAnswer>, by: BootMs) -> Result<(), String> {
         let Some(now) = now else {
             return Err("the instance did not say whether it is still the same".into());
         };
         if now.mirror != token.mirror {
-            return Err(format!(
-                "mirror status was {:?}, is {:?}",
-                token.mirror, now.mirror
-            ));
+            return Err(format!("mirror status was {:?}, is {:?}", token.mirror, now.mirror));
         }
         match (token.started, now.started) {
             (Some(then), Some(now)) if then.could_be(now) => {}
@@ -96,14 +73,9 @@ impl Iris {
                 return Err("the instance did not say since when it is up".into());
             }
         }
-        let lock = self
-            .located(by)
-            .ok()
-            .and_then(|l| files::stat(&self.runner, &[&l.lock], by)[0]);
+        let lock = self.located(by).ok().and_then(|l| files::stat(&self.runner, &[&l.lock], by)[0]);
         match (token.lock_inode, lock) {
-            (Some(then), Some((now, _))) if then != now => {
-                Err("the instance's lock file is another one: it was restarted".into())
-            }
+            (Some(then), Some((now, _))) if then != now => Err("the instance's lock file is another one: it was restarted".into()),
             _ => Ok(()),
         }
     }

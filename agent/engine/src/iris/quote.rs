@@ -2,9 +2,7 @@
 
 /// A control character in a value: a line end would start a new command in a script on standard input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{value:?} holds a control character (U+{code:04X}), which cannot be part of an ObjectScript string"
-)]
+#[error("{value:?} holds a control character (U+{code:04X}), which cannot be part of an ObjectScript string")]
 pub struct ControlCharacter {
     pub value: String,
     pub code: u32,
@@ -12,14 +10,8 @@ pub struct ControlCharacter {
 
 /// True when `value` can become a literal.
 pub fn check(value: &str) -> Result<(), ControlCharacter> {
-    match value
-        .chars()
-        .find(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
-    {
-        Some(c) => Err(ControlCharacter {
-            value: value.into(),
-            code: c.into(),
-        }),
+    match value.chars().find(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+        Some(c) => Err(ControlCharacter { value: value.into(), code: c.into() }),
         None => Ok(()),
     }
 }
@@ -56,13 +48,8 @@ mod tests {
 
     #[test]
     fn what_would_leave_the_literal_stays_inside() {
-        assert_eq!(
-            literal(r#"x") do ##class(A).B() //"#).unwrap(),
-            r#""x"") do ##class(A).B() //""#
-        );
-        assert!(
-            literal("a\nhalt").is_err() && literal("a\rb").is_err() && literal("\u{85}").is_err()
-        );
+        assert_eq!(literal(r#"x") do ##class(A).B() //"#).unwrap(), r#""x"") do ##class(A).B() //""#);
+        assert!(literal("a\nhalt").is_err() && literal("a\rb").is_err() && literal("\u{85}").is_err());
         assert_eq!(literal("").unwrap(), r#""""#);
     }
 

@@ -46,9 +46,7 @@ impl Credentials {
             return Err(format!("{shown} is longer than two lines"));
         }
         let text = std::fs::read_to_string(path).map_err(|e| format!("{shown}: {e}"))?;
-        Self::parse(&text).ok_or_else(|| {
-            format!("{shown} must hold two lines, user and password, without control characters")
-        })
+        Self::parse(&text).ok_or_else(|| format!("{shown} must hold two lines, user and password, without control characters"))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -56,10 +54,7 @@ impl Credentials {
         let (user, password) = (lines.next()?, lines.next()?);
         let rest_is_empty = lines.all(|l| l.trim().is_empty());
         let fits = |s: &str| !s.is_empty() && super::quote::check(s).is_ok();
-        (fits(user) && fits(password) && rest_is_empty).then(|| Self {
-            user: user.into(),
-            password: password.into(),
-        })
+        (fits(user) && fits(password) && rest_is_empty).then(|| Self { user: user.into(), password: password.into() })
     }
 
     /// What is typed at `Username:` and `Password:`.
@@ -78,14 +73,13 @@ pub struct Runner {
     prefix_len: usize,
     iris: String,
     pub login: Option<Credentials>,
+    /// Passwords that no printed line may show.
+    secrets: Vec<Credentials>,
 }
 
 impl Runner {
     pub fn open(config: &IrisConfig, product: Product) -> Result<Self, Error> {
-        let invalid = |why: String| Error::Config {
-            instance: config.name.to_string(),
-            why,
-        };
+        let invalid = |why: String| Error::Config { instance: config.name.to_string(), why };
         let mut outer: Vec<OsString> = Vec::new();
         if let Some(user) = &config.run_as {
             outer.extend(switch_user(user).map_err(invalid)?);
@@ -95,10 +89,7 @@ impl Runner {
         if let Some((first, rest)) = config.exec_prefix.split_first() {
             outer.push(Program::find(first)?.path().into());
             outer.extend(rest.iter().map(OsString::from));
-            iris = config
-                .program
-                .clone()
-                .unwrap_or_else(|| product.program().into());
+            iris = config.program.clone().unwrap_or_else(|| product.program().into());
         } else {
             let found = match &config.program {
                 Some(p) => Program::find(p)?,
@@ -106,25 +97,16 @@ impl Runner {
             };
             iris = found.path().to_string_lossy().into_owned();
         }
-        let outer_program = outer
-            .first()
-            .map(|p| Program::find(&p.to_string_lossy()))
-            .transpose()?;
-        let login = config
-            .credentials_file
-            .as_deref()
-            .map(Credentials::load)
-            .transpose()
-            .map_err(invalid)?;
+        let outer_program = outer.first().map(|p| Program::find(&p.to_string_lossy())).transpose()?;
+        let login = config.credentials_file.as_deref().map(Credentials::load).transpose().map_err(invalid)?;
         let prefix_len = outer.len() - before_prefix;
-        Ok(Self {
-            name: config.name.to_string(),
-            outer,
-            outer_program,
-            prefix_len,
-            iris,
-            login,
-        })
+        let secrets = login.iter().cloned().collect();
+        Ok(Self { name: config.name.to_string(), outer, outer_program, prefix_len, iris, login, secrets })
+    }
+
+    /// Keeps the password of another login out of what is shown as well.
+    pub fn hide(&mut self, login: Option<&Credentials>) {
+        self.secrets.extend(login.cloned());
     }
 
     /// Files must be read through the prefix.
@@ -151,17 +133,8 @@ impl Runner {
     }
 
     /// A terminal session in `%SYS` that executes `script` line by line, logged in when credentials are set.
-    pub fn session(
-        &self,
-        script: &str,
-        by: BootMs,
-        cancel: Option<&Cancel>,
-    ) -> Result<Output, Error> {
-        let typed = self
-            .login
-            .as_ref()
-            .map(Credentials::typed)
-            .unwrap_or_default();
+    pub fn session(&self, script: &str, by: BootMs, cancel: Option<&Cancel>) -> Result<Output, Error> {
+        let typed = self.login.as_ref().map(Credentials::typed).unwrap_or_default();
         let call = self.call(&self.iris, &["session", &self.name, "-U%SYS"])?;
         Ok(call.stdin(format!("{typed}{script}")).run(by, cancel)?)
     }
@@ -170,45 +143,24 @@ impl Runner {
     /// method's answer. ("Arguments may only be string/number literals", System Administration Guide.)
     pub fn class_method(&self, call: &str, by: BootMs) -> Result<Output, Error> {
         let word = format!("##Class(Backup.General).{call}");
-        let typed = self
-            .login
-            .as_ref()
-            .map(Credentials::typed)
-            .unwrap_or_default();
+        let typed = self.login.as_ref().map(Credentials::typed).unwrap_or_default();
         let call = self.call(&self.iris, &["session", &self.name, "-U%SYS", &word])?;
         Ok(call.stdin(typed).run(by, None)?)
     }
 
     /// A program of the site's own (`freeze_with`, `thaw_with`), as the same user, in the same container.
-    pub fn other(
-        &self,
-        words: &[String],
-        by: BootMs,
-        cancel: Option<&Cancel>,
-    ) -> Result<Output, Error> {
-        let (program, args) = words.split_first().ok_or_else(|| Error::Unreadable {
-            what: "the configured command".into(),
-            why: "it is empty".into(),
-        })?;
+    pub fn other(&self, words: &[String], by: BootMs, cancel: Option<&Cancel>) -> Result<Output, Error> {
+        let (program, args) =
+            words.split_first().ok_or_else(|| Error::Unreadable { what: "the configured command".into(), why: "it is empty".into() })?;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Ok(self.call(program, &args)?.run(by, cancel)?)
     }
 
     /// As a person would type it, without secrets.
     pub fn shown(&self, args: &[&str]) -> String {
-        let mut words: Vec<String> = self
-            .outer
-            .iter()
-            .map(|w| w.to_string_lossy().into_owned())
-            .collect();
+        let mut words: Vec<String> = self.outer.iter().map(|w| w.to_string_lossy().into_owned()).collect();
         words.push(self.iris.clone());
-        words.extend(args.iter().map(|a| {
-            if a.contains(['(', ' ', '"']) {
-                format!("'{a}'")
-            } else {
-                (*a).into()
-            }
-        }));
+        words.extend(args.iter().map(|a| if a.contains(['(', ' ', '"']) { format!("'{a}'") } else { (*a).into() }));
         words.join(" ")
     }
 
@@ -219,18 +171,13 @@ impl Runner {
     /// One line of what a call printed, with no secret in it, for people.
     pub fn said(&self, output: &Output) -> String {
         let both = format!("{}\n{}", output.out(), output.err());
-        let line = both
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty() && !is_prompt(l))
-            .next_back()
-            .unwrap_or_default();
+        let line = both.lines().map(str::trim).rfind(|l| !l.is_empty() && !is_prompt(l)).unwrap_or_default();
         let mut line: String = line.chars().filter(|c| !c.is_control()).take(300).collect();
         // A session that does not ask for a login takes what was typed for it as commands, and shows them.
-        if let Some(c) = &self.login {
-            line = line
-                .replace(&c.password, "…")
-                .replace(&c.password.to_uppercase(), "…");
+        for secret in self.secrets.iter().map(|c| &c.password) {
+            for form in [secret.clone(), secret.replace('"', "\"\""), secret.to_uppercase()] {
+                line = line.replace(&form, "…");
+            }
         }
         let ended = match output.ended {
             doors::exec::Ended::Exited(c) => format!("exit {c}"),
@@ -238,11 +185,7 @@ impl Runner {
             doors::exec::Ended::TimedOut => format!("no answer in {} ms", output.took_ms),
             doors::exec::Ended::Cancelled => "cancelled".into(),
         };
-        if line.is_empty() {
-            ended
-        } else {
-            format!("{ended}: {line}")
-        }
+        if line.is_empty() { ended } else { format!("{ended}: {line}") }
     }
 }
 
@@ -268,31 +211,21 @@ fn switch_user(user: &str) -> Result<Vec<OsString>, String> {
         return Err(format!("run_as = {user:?} needs root"));
     }
     let setpriv = Program::find("/usr/bin/setpriv").map_err(|e| e.to_string())?;
-    let words = [
-        format!("--reuid={uid}"),
-        format!("--regid={gid}"),
-        "--init-groups".into(),
-        "--".into(),
-    ];
-    Ok(std::iter::once(setpriv.path().into())
-        .chain(words.into_iter().map(Into::into))
-        .collect())
+    let words = [format!("--reuid={uid}"), format!("--regid={gid}"), "--init-groups".into(), "--".into()];
+    Ok(std::iter::once(setpriv.path().into()).chain(words.into_iter().map(Into::into)).collect())
 }
 
 /// User and group number by the host's name services.
 pub fn ids_of(user: &str) -> Result<(u32, u32), String> {
     let unknown = || format!("run_as = {user:?}: this host knows no such user");
     let getent = Program::find("getent").map_err(|e| e.to_string())?;
-    let output = Call::new(&getent, ["passwd", "--", user])
-        .run(boot_now().plus(GETENT_MS), None)
-        .map_err(|e| e.to_string())?;
+    let output = Call::new(&getent, ["passwd", "--", user]).run(boot_now().plus(GETENT_MS), None).map_err(|e| e.to_string())?;
     let line = output.out().lines().next().unwrap_or_default().to_owned();
     let fields: Vec<&str> = line.split(':').collect();
     match (output.code(), fields.as_slice()) {
-        (Some(0), [name, _, uid, gid, ..]) if *name == user || uid == &user => Ok((
-            uid.parse().map_err(|_| unknown())?,
-            gid.parse().map_err(|_| unknown())?,
-        )),
+        (Some(0), [name, _, uid, gid, ..]) if *name == user || uid == &user => {
+            Ok((uid.parse().map_err(|_| unknown())?, gid.parse().map_err(|_| unknown())?))
+        }
         _ => Err(unknown()),
     }
 }
@@ -304,10 +237,7 @@ mod tests {
     #[test]
     fn credentials_are_two_lines_and_never_shown() {
         let c = Credentials::parse("backup\nse cret\n\n").unwrap();
-        assert_eq!(
-            (c.user.as_str(), c.password.as_str()),
-            ("backup", "se cret")
-        );
+        assert_eq!((c.user.as_str(), c.password.as_str()), ("backup", "se cret"));
         assert!(!format!("{c:?}").contains("cret"));
         for bad in ["", "user", "user\n", "u\np\nmore", "u\n\np", "u\tx\np"] {
             assert!(Credentials::parse(bad).is_none(), "{bad:?}");
@@ -330,11 +260,7 @@ mod tests {
     #[test]
     fn an_unknown_user_is_named() {
         assert_eq!(ids_of("root"), Ok((0, 0)));
-        assert!(
-            ids_of("no-such-user-here")
-                .unwrap_err()
-                .contains("no-such-user-here")
-        );
+        assert!(ids_of("no-such-user-here").unwrap_err().contains("no-such-user-here"));
         assert!(ids_of("--help").is_err());
     }
 }

@@ -17,10 +17,7 @@ pub struct Script {
 impl Script {
     /// The sentinel is joined by the engine, so that an echo of the script is not taken for its answer.
     pub fn new(nonce: &str) -> Self {
-        let mut s = Self {
-            nonce: nonce.into(),
-            text: String::new(),
-        };
+        let mut s = Self { nonce: nonce.into(), text: String::new() };
         s.line(&format!("write !,\"SNAPFREEZE-BEGIN\"_\"-{nonce}\",!"));
         // -U is ignored for a user with a startup namespace of his own (System Administration Guide).
         s.line("set $namespace=\"%SYS\"");
@@ -34,9 +31,7 @@ impl Script {
     }
     /// Prints the value of an expression that cannot fail. Line ends inside it become blanks.
     pub fn say(&mut self, key: &str, expression: &str) {
-        self.line(&format!(
-            "write !,\"{key}=\",$translate({expression},$char(13,10),\"  \"),!"
-        ));
+        self.line(&format!("write !,\"{key}=\",$translate({expression},$char(13,10),\"  \"),!"));
     }
     /// Asks something that may fail (another version, no right) and prints the answer, empty when it failed.
     pub fn ask(&mut self, key: &str, expression: &str) {
@@ -65,10 +60,7 @@ pub struct Reply {
 impl Reply {
     /// `None`: the begin sentinel is missing, so no line of the script was executed before this output ended.
     pub fn parse(output: &str, nonce: &str) -> Option<Self> {
-        let (begin, end) = (
-            format!("SNAPFREEZE-BEGIN-{nonce}"),
-            format!("SNAPFREEZE-END-{nonce}"),
-        );
+        let (begin, end) = (format!("SNAPFREEZE-BEGIN-{nonce}"), format!("SNAPFREEZE-END-{nonce}"));
         let mut lines = output.lines().map(|l| l.trim_end_matches('\r'));
         lines.find(|l| *l == begin)?;
         let mut reply = Self::default();
@@ -79,15 +71,10 @@ impl Reply {
             }
             if let Some((key, value)) = line.split_once('=')
                 && !key.is_empty()
-                && key
-                    .bytes()
-                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+                && key.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
             {
                 // The first answer counts: nothing printed later can replace it.
-                reply
-                    .values
-                    .entry(key.into())
-                    .or_insert_with(|| value.trim_end().into());
+                reply.values.entry(key.into()).or_insert_with(|| value.trim_end().into());
             }
         }
         Some(reply)
@@ -97,9 +84,7 @@ impl Reply {
         self.values.get(key).map_or("", String::as_str)
     }
     pub fn some(&self, key: &str) -> Option<String> {
-        Some(self.get(key))
-            .filter(|v| !v.is_empty())
-            .map(str::to_owned)
+        Some(self.get(key)).filter(|v| !v.is_empty()).map(str::to_owned)
     }
     pub fn number(&self, key: &str) -> Option<u64> {
         self.get(key).parse().ok()
@@ -111,9 +96,7 @@ impl Reply {
 
 /// Random, so that nothing that an instance prints by itself can look like our sentinel.
 pub fn nonce() -> Result<String, std::io::Error> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
-        .trim()
-        .to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -123,18 +106,12 @@ mod tests {
 
     #[test]
     fn only_what_lies_between_the_sentinels_counts() {
-        let out = "WDS=1\n%SYS>\nSNAPFREEZE-BEGIN-n1\r\n\n%SYS>\nWDS=0\r\n<SYNTAX>\nWDS=1\nlower=2\nSC=ok = yes\nSNAPFREEZE-END-n1\nREQ=/late\n";
+        let out =
+            "WDS=1\n%SYS>\nSNAPFREEZE-BEGIN-n1\r\n\n%SYS>\nWDS=0\r\n<SYNTAX>\nWDS=1\nlower=2\nSC=ok = yes\nSNAPFREEZE-END-n1\nREQ=/late\n";
         let r = Reply::parse(out, "n1").unwrap();
-        assert_eq!(
-            (r.get("WDS"), r.get("SC"), r.get("REQ"), r.complete),
-            ("0", "ok = yes", "", true)
-        );
+        assert_eq!((r.get("WDS"), r.get("SC"), r.get("REQ"), r.complete), ("0", "ok = yes", "", true));
         assert_eq!(Reply::parse(out, "n2"), None);
-        assert!(
-            !Reply::parse("SNAPFREEZE-BEGIN-n1\nA=1", "n1")
-                .unwrap()
-                .complete
-        );
+        assert!(!Reply::parse("SNAPFREEZE-BEGIN-n1\nA=1", "n1").unwrap().complete);
     }
 
     #[test]

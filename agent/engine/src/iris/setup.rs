@@ -5,21 +5,11 @@ use super::config::IrisConfig;
 /// The steps as text. Nothing is changed.
 pub fn setup_steps(config: &IrisConfig) -> String {
     let name = &config.name;
-    let user = config
-        .run_as
-        .as_deref()
-        .unwrap_or("the user who runs the agent (root)");
+    let user = config.run_as.as_deref().unwrap_or("the user who runs the agent (root)");
     let os_user = config.run_as.as_deref().unwrap_or("root");
     let log_dir = config.log_dir.display();
-    let prefix = if config.exec_prefix.is_empty() {
-        String::new()
-    } else {
-        format!("{} ", config.exec_prefix.join(" "))
-    };
-    let as_user = config
-        .run_as
-        .as_deref()
-        .map_or(String::new(), |u| format!("sudo -u {u} "));
+    let prefix = if config.exec_prefix.is_empty() { String::new() } else { format!("{} ", config.exec_prefix.join(" ")) };
+    let as_user = config.run_as.as_deref().map_or(String::new(), |u| format!("sudo -u {u} "));
     let login = if let Some(file) = &config.credentials_file {
         format!(
             "You have chosen a password login: {file} holds two lines, user and password.\n\

@@ -32,14 +32,10 @@ impl Started {
     /// `up_s`: what the engine answered to a question sent at `sent_ms` whose answer was read at `read_ms`.
     pub fn new(up_s: f64, sent_ms: u64, read_ms: u64) -> Self {
         let up_ms = (up_s * 1000.0) as i64;
-        Self {
-            earliest_ms: sent_ms as i64 - up_ms,
-            latest_ms: read_ms as i64 - up_ms,
-        }
+        Self { earliest_ms: sent_ms as i64 - up_ms, latest_ms: read_ms as i64 - up_ms }
     }
     pub fn could_be(self, other: Self) -> bool {
-        self.earliest_ms - UP_TOLERANCE_MS <= other.latest_ms
-            && other.earliest_ms - UP_TOLERANCE_MS <= self.latest_ms
+        self.earliest_ms - UP_TOLERANCE_MS <= other.latest_ms && other.earliest_ms - UP_TOLERANCE_MS <= self.latest_ms
     }
 }
 

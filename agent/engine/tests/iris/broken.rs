@@ -17,14 +17,7 @@ fn another_tool_that_thaws_and_freezes_again_is_noticed() {
     assert_eq!(sim.other_tool("ExternalFreeze()"), Some(5));
     assert_eq!(ask(&iris), Frozen::Yes);
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(
-        (
-            answer.frozen.clone(),
-            answer.proof.frozen_before,
-            answer.proof.released
-        ),
-        (Frozen::No, Known::Yes, Known::Yes)
-    );
+    assert_eq!((answer.frozen.clone(), answer.proof.frozen_before, answer.proof.released), (Frozen::No, Known::Yes, Known::Yes));
     assert!(is_other(&answer), "{answer:#?}");
 }
 
@@ -35,14 +28,7 @@ fn another_tool_that_only_thaws_is_noticed() {
     let held = frozen(freeze(&iris));
     assert_eq!(sim.other_tool("ExternalThaw()"), Some(5));
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(
-        (
-            answer.frozen.clone(),
-            answer.proof.frozen_before,
-            answer.proof.released
-        ),
-        (Frozen::No, Known::No, Known::No)
-    );
+    assert_eq!((answer.frozen.clone(), answer.proof.frozen_before, answer.proof.released), (Frozen::No, Known::No, Known::No));
     assert_ne!(answer.proof.alone, Ok(()));
 }
 
@@ -56,14 +42,7 @@ fn the_engines_own_limit_shows_as_not_frozen_before_the_thaw() {
     std::thread::sleep(Duration::from_millis(900));
     assert!(!sim.really_frozen());
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(
-        (
-            answer.frozen,
-            answer.proof.frozen_before,
-            answer.proof.released
-        ),
-        (Frozen::No, Known::No, Known::No)
-    );
+    assert_eq!((answer.frozen, answer.proof.frozen_before, answer.proof.released), (Frozen::No, Known::No, Known::No));
 }
 
 #[test]
@@ -91,14 +70,8 @@ fn a_log_that_is_gone_is_no_proof() {
     std::fs::remove_file(sim.messages()).unwrap();
     std::fs::write(sim.messages(), "").unwrap();
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(
-        (answer.frozen.clone(), answer.proof.released),
-        (Frozen::No, Known::Yes)
-    );
-    assert!(
-        matches!(answer.proof.alone, Err(Disturbed::Unreadable(_))),
-        "{answer:#?}"
-    );
+    assert_eq!((answer.frozen.clone(), answer.proof.released), (Frozen::No, Known::Yes));
+    assert!(matches!(answer.proof.alone, Err(Disturbed::Unreadable(_))), "{answer:#?}");
 }
 
 #[test]
@@ -107,25 +80,12 @@ fn a_write_daemon_in_panic_speaks_against_the_window() {
     let iris = sim.open();
     let (root, record) = (sim.root(), sim.path("record"));
     let record = record.to_string_lossy().into_owned();
-    let _working = sim.start_workload(&[
-        "--root",
-        &root,
-        "IRIS",
-        "--record",
-        &record,
-        "--seconds",
-        "20",
-    ]);
+    let _working = sim.start_workload(&["--root", &root, "IRIS", "--record", &record, "--seconds", "20"]);
     std::thread::sleep(Duration::from_millis(300));
     let held = frozen(freeze(&iris));
     sim.ctl("wd_panic=1");
     let until = boot_now().plus(3000);
-    while !std::fs::read_to_string(sim.messages())
-        .unwrap()
-        .to_lowercase()
-        .contains("panic")
-        && boot_now() < until
-    {
+    while !std::fs::read_to_string(sim.messages()).unwrap().to_lowercase().contains("panic") && boot_now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
     let answer = thaw(&iris, Some(&held));
@@ -141,9 +101,6 @@ fn a_restart_inside_the_window_is_noticed() {
     sim.iris(&["start", "IRIS"]);
     assert_eq!(sim.other_tool("ExternalFreeze()"), Some(5));
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(
-        (answer.frozen.clone(), answer.proof.frozen_before),
-        (Frozen::No, Known::Yes)
-    );
+    assert_eq!((answer.frozen.clone(), answer.proof.frozen_before), (Frozen::No, Known::Yes));
     assert!(answer.proof.alone.is_err(), "{answer:#?}");
 }

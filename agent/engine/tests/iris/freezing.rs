@@ -39,11 +39,7 @@ fn a_freeze_that_says_no_but_froze_is_unknown() {
 fn a_login_that_is_refused_or_inhibited_froze_nothing() {
     let sim = sim!();
     let iris = sim.open();
-    for (setting, says) in [
-        ("login=refused", "no login"),
-        ("state=starting", "not up"),
-        ("login=password", "no login"),
-    ] {
+    for (setting, says) in [("login=refused", "no login"), ("state=starting", "not up"), ("login=password", "no login")] {
         sim.ctl(setting);
         let why = failed(freeze(&iris));
         assert!(why.contains(says), "{setting}: {why}");
@@ -85,10 +81,7 @@ fn a_freeze_that_hangs_is_cancelled_at_once() {
     assert!(boot_now().since(t) < 2500);
     thrower.join().unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    assert!(
-        !sim.really_frozen(),
-        "the killed client's freeze was given up"
-    );
+    assert!(!sim.really_frozen(), "the killed client's freeze was given up");
 }
 
 #[test]
@@ -104,10 +97,7 @@ fn a_freeze_that_lands_after_its_client_died_is_found_and_thawed() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let answer = thaw(&iris, None);
-    assert_eq!(
-        (answer.frozen, answer.proof.frozen_before),
-        (Frozen::No, Known::Yes)
-    );
+    assert_eq!((answer.frozen, answer.proof.frozen_before), (Frozen::No, Known::Yes));
     assert!(!sim.really_frozen());
 }
 
@@ -120,10 +110,7 @@ fn a_lost_reply_is_unknown_and_the_switched_journal_is_found_by_its_reason() {
     sim.ctl("freeze_reply_lost=1");
     unknown(iris.freeze(&order(1, 800), &Cancel::new().unwrap()));
     assert!(sim.really_frozen());
-    let mark = iris
-        .mark_after_lost_reply(boot_now().plus(5000))
-        .unwrap()
-        .unwrap();
+    let mark = iris.mark_after_lost_reply(boot_now().plus(5000)).unwrap().unwrap();
     assert_eq!(mark.switched.as_deref(), sim.state()["journal"].as_str());
     assert_eq!(thaw(&iris, None).frozen, Frozen::No);
 }
@@ -133,23 +120,14 @@ fn a_lost_reply_is_unknown_and_the_switched_journal_is_found_by_its_reason() {
 fn a_freeze_script_that_lands_late_freezes_nothing() {
     let sim = sim!();
     let kept = sim.path("kept");
-    let keep = sim.script(
-        "keep",
-        &format!(
-            "case \"$1\" in session) cat > {};; *) exec {} \"$@\";; esac",
-            kept.display(),
-            sim.bin("iris").display()
-        ),
-    );
+    let keep = sim
+        .script("keep", &format!("case \"$1\" in session) cat > {};; *) exec {} \"$@\";; esac", kept.display(), sim.bin("iris").display()));
     let iris = sim.open_with(|c| c.program = Some(keep[0].clone()));
     failed(iris.freeze(&order(1, 1500), &Cancel::new().unwrap()));
     let script = std::fs::read_to_string(&kept).unwrap();
     assert!(script.contains("ExternalFreeze("));
     let now = sim.session(&script);
-    assert!(
-        sim.really_frozen(),
-        "in time it freezes (negative control): {now}"
-    );
+    assert!(sim.really_frozen(), "in time it freezes (negative control): {now}");
     assert_eq!(sim.other_tool("ExternalThaw()"), Some(5));
     std::thread::sleep(Duration::from_millis(1600));
     let late = sim.session(&script);

@@ -19,10 +19,7 @@ fn the_question_falls_back_to_a_script_and_never_guesses() {
     sim.ctl("issuspended_exit=0");
     assert_eq!(ask(&iris), Frozen::Yes);
     sim.ctl("login=hang");
-    assert!(matches!(
-        iris.is_frozen(boot_now().plus(600)),
-        Frozen::Unknown(_)
-    ));
+    assert!(matches!(iris.is_frozen(boot_now().plus(600)), Frozen::Unknown(_)));
     sim.ctl("login=ok");
     sim.ctl("issuspended_exit=");
     assert_good(&thaw(&iris, Some(&held)));

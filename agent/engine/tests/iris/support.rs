@@ -15,13 +15,7 @@ pub fn sim_program() -> Option<Program> {
     let beside = || {
         // target/debug/deps/iris-…: two directories up.
         let exe = std::env::current_exe().ok()?;
-        Some(
-            exe.parent()?
-                .parent()?
-                .join("iris-sim")
-                .to_string_lossy()
-                .into_owned(),
-        )
+        Some(exe.parent()?.parent()?.join("iris-sim").to_string_lossy().into_owned())
     };
     let path = std::env::var("SNAPFREEZE_IRIS_SIM").ok().or_else(beside)?;
     match Program::find(&path) {
@@ -47,25 +41,11 @@ impl Sim {
     /// Installed and started with `options` of `iris-sim install`.
     pub fn start(options: &[&str]) -> Option<Self> {
         let program = sim_program()?;
-        let sim = Self {
-            program,
-            dir: tempfile::tempdir().unwrap(),
-            name: "IRIS".into(),
-        };
+        let sim = Self { program, dir: tempfile::tempdir().unwrap(), name: "IRIS".into() };
         std::fs::create_dir(sim.path("log")).unwrap();
         let root = sim.root();
         let history = sim.path("history");
-        let mut words = vec![
-            "install",
-            "--root",
-            &root,
-            "--name",
-            "IRIS",
-            "--max-life",
-            "300",
-            "--blocks",
-            "256",
-        ];
+        let mut words = vec!["install", "--root", &root, "--name", "IRIS", "--max-life", "300", "--blocks", "256"];
         let history = history.to_string_lossy().into_owned();
         words.extend(["--history", &history]);
         words.extend(options);
@@ -83,38 +63,19 @@ impl Sim {
         self.path("root/bin").join(name)
     }
     fn run(&self, program: &Program, words: &[&str], stdin: &str) -> Output {
-        Call::new(program, words.iter().copied())
-            .stdin(stdin)
-            .run(boot_now().plus(60_000), None)
-            .unwrap()
+        Call::new(program, words.iter().copied()).stdin(stdin).run(boot_now().plus(60_000), None).unwrap()
     }
     fn ok(&self, words: &[&str]) -> String {
         let o = self.run(&self.program, words, "");
-        assert_eq!(
-            o.code(),
-            Some(0),
-            "iris-sim {words:?}: {}{}",
-            o.out(),
-            o.err()
-        );
+        assert_eq!(o.code(), Some(0), "iris-sim {words:?}: {}{}", o.out(), o.err());
         o.out().into_owned()
     }
     pub fn iris(&self, words: &[&str]) -> Output {
-        self.run(
-            &Program::find(&self.bin("iris").to_string_lossy()).unwrap(),
-            words,
-            "",
-        )
+        self.run(&Program::find(&self.bin("iris").to_string_lossy()).unwrap(), words, "")
     }
     /// A call that somebody else makes.
     pub fn other_tool(&self, call: &str) -> Option<i32> {
-        self.iris(&[
-            "session",
-            &self.name,
-            "-U%SYS",
-            &format!("##Class(Backup.General).{call}"),
-        ])
-        .code()
+        self.iris(&["session", &self.name, "-U%SYS", &format!("##Class(Backup.General).{call}")]).code()
     }
     pub fn ctl(&self, setting: &str) {
         self.ok(&["ctl", "--root", &self.root(), &self.name, setting]);
@@ -136,16 +97,10 @@ impl Sim {
     /// A script on standard input, and everything that the session printed.
     pub fn session(&self, script: &str) -> String {
         let iris = Program::find(&self.bin("iris").to_string_lossy()).unwrap();
-        self.run(&iris, &["session", &self.name, "-U%SYS"], script)
-            .out()
-            .into_owned()
+        self.run(&iris, &["session", &self.name, "-U%SYS"], script).out().into_owned()
     }
     pub fn start_workload(&self, words: &[&str]) -> Running {
-        Running::start(Call::new(
-            &self.program,
-            ["workload"].into_iter().chain(words.iter().copied()),
-        ))
-        .unwrap()
+        Running::start(Call::new(&self.program, ["workload"].into_iter().chain(words.iter().copied()))).unwrap()
     }
     /// By the model itself, not by any program that the engine uses.
     pub fn really_frozen(&self) -> bool {
@@ -196,38 +151,16 @@ impl Drop for Sim {
 }
 
 pub fn rules(hold_ms: u64, limit: Option<u64>) -> WindowRules {
-    let margins = Margins {
-        watchdog_ms: 500,
-        thaw_budget_ms: 1000,
-        freeze_ms: 5000,
-        rung_ms: 1000,
-        guard_ms: 1000,
-    };
-    WindowRules::new(
-        HoldMs::new(hold_ms).unwrap(),
-        OnOverrun::FailBackup,
-        None,
-        limit.map(SuspendLimit::Secs),
-        margins,
-    )
-    .unwrap()
+    let margins = Margins { watchdog_ms: 500, thaw_budget_ms: 1000, freeze_ms: 5000, rung_ms: 1000, guard_ms: 1000 };
+    WindowRules::new(HoldMs::new(hold_ms).unwrap(), OnOverrun::FailBackup, None, limit.map(SuspendLimit::Secs), margins).unwrap()
 }
 
 pub fn id(n: u128) -> BackupId {
-    format!(
-        "{:032x}",
-        0x0197_c4a2_8c8e_7c3a_9d0e_0000_0000_0000_u128 + n
-    )
-    .parse()
-    .unwrap()
+    format!("{:032x}", 0x0197_c4a2_8c8e_7c3a_9d0e_0000_0000_0000_u128 + n).parse().unwrap()
 }
 
 pub fn order(n: u128, by_ms: u64) -> FreezeOrder {
-    FreezeOrder {
-        id: id(n),
-        rules: rules(1000, None),
-        by: boot_now().plus(by_ms),
-    }
+    FreezeOrder { id: id(n), rules: rules(1000, None), by: boot_now().plus(by_ms) }
 }
 
 pub fn freeze(iris: &Iris) -> FreezeAnswer {

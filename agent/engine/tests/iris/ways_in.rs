@@ -35,11 +35,7 @@ fn credentials_that_nobody_asks_for_are_not_shown() {
     assert_eq!(answer.frozen, Frozen::No);
     sim.ctl("state=starting");
     let why = failed(freeze(&iris));
-    assert!(
-        !format!("{held:?}{answer:?}{why}")
-            .to_lowercase()
-            .contains("hidden(word)")
-    );
+    assert!(!format!("{held:?}{answer:?}{why}").to_lowercase().contains("hidden(word)"));
 }
 
 #[test]
@@ -53,10 +49,7 @@ fn a_site_s_own_programs_replace_only_the_two_calls() {
         c.thaw_with = Some(t);
     });
     let held = frozen(freeze(&iris));
-    assert_eq!(
-        held.marks[0].switched.as_deref(),
-        sim.state()["journal"].as_str()
-    );
+    assert_eq!(held.marks[0].switched.as_deref(), sim.state()["journal"].as_str());
     let answer = thaw(&iris, Some(&held));
     assert_good(&answer);
     assert!(answer.rungs[0].ran.ends_with("instthaw"));
@@ -69,14 +62,7 @@ fn a_site_s_own_programs_replace_only_the_two_calls() {
     assert!(failed(freeze(&iris)).contains("broken"));
     assert_eq!(sim.other_tool("ExternalFreeze()"), Some(5));
     let answer = thaw(&iris, None);
-    assert_eq!(
-        (
-            answer.frozen,
-            answer.rungs.len(),
-            answer.proof.frozen_before
-        ),
-        (Frozen::No, 2, Known::Yes)
-    );
+    assert_eq!((answer.frozen, answer.rungs.len(), answer.proof.frozen_before), (Frozen::No, 2, Known::Yes));
     // One that says yes and froze nothing.
     let liar = sim.script("liar", "exit 0");
     let iris = sim.open_with(|c| {
@@ -91,10 +77,7 @@ fn a_site_s_own_programs_replace_only_the_two_calls() {
 fn in_a_container_everything_goes_through_the_prefix() {
     let sim = sim!();
     let seen = sim.path("seen");
-    let prefix = sim.script(
-        "inside",
-        &format!("echo \"$1\" >> {}; exec \"$@\"", seen.display()),
-    );
+    let prefix = sim.script("inside", &format!("echo \"$1\" >> {}; exec \"$@\"", seen.display()));
     let iris = sim.open_with(|c| c.exec_prefix = prefix);
     let facts = iris.discover(boot_now().plus(10_000)).unwrap();
     assert!(facts.running && facts.frozen == Frozen::No);

@@ -23,30 +23,13 @@ fn a_whole_window_is_unbroken_and_carries_its_journal_mark() {
     assert_ne!(before, now);
     assert_eq!(mark.switched.as_deref(), Some(now.as_str()));
     assert!(mark.offset.is_some() && mark.required.is_some());
-    assert!(
-        held.warnings
-            .iter()
-            .any(|w| w.contains("not being journalled")),
-        "{:?}",
-        held.warnings
-    );
-    assert!(
-        held.evidence
-            .iter()
-            .any(|e| e.ends_with("System suspended")),
-        "{:?}",
-        held.evidence
-    );
+    assert!(held.warnings.iter().any(|w| w.contains("not being journalled")), "{:?}", held.warnings);
+    assert!(held.evidence.iter().any(|e| e.ends_with("System suspended")), "{:?}", held.evidence);
     let answer = thaw(&iris, Some(&held));
     assert_good(&answer);
     assert!(!sim.really_frozen());
     assert_eq!((answer.rungs.len(), answer.rungs[0].thawed), (1, true));
-    assert!(
-        answer
-            .evidence
-            .iter()
-            .any(|e| e.starts_with("LogFile: ") && e.ends_with("System resumed"))
-    );
+    assert!(answer.evidence.iter().any(|e| e.starts_with("LogFile: ") && e.ends_with("System resumed")));
     assert_eq!(ask(&iris), Frozen::No);
 }
 
@@ -57,27 +40,13 @@ fn an_open_transaction_makes_an_older_journal_required() {
     let root = sim.root();
     let record = sim.path("record");
     let record = record.to_string_lossy().into_owned();
-    let mut working = sim.start_workload(&[
-        "--root",
-        &root,
-        "IRIS",
-        "--record",
-        &record,
-        "--seconds",
-        "20",
-        "--rate",
-        "200",
-        "--hold-ms",
-        "15000",
-    ]);
+    let mut working =
+        sim.start_workload(&["--root", &root, "IRIS", "--record", &record, "--seconds", "20", "--rate", "200", "--hold-ms", "15000"]);
     assert!(working.line(boot_now().plus(200)).is_ok());
     std::thread::sleep(Duration::from_millis(500));
     let held = frozen(freeze(&iris));
     let mark = &held.marks[0];
-    assert!(
-        mark.required.is_some() && mark.required < mark.switched,
-        "{mark:?}"
-    );
+    assert!(mark.required.is_some() && mark.required < mark.switched, "{mark:?}");
     assert_eq!(mark.restore_from(), mark.required.as_deref());
     assert_good(&thaw(&iris, Some(&held)));
 }
@@ -110,28 +79,13 @@ fn all_arguments_reach_the_engine() {
     o.rules = rules(1000, Some(77));
     let held = frozen(iris.freeze(&o, &Cancel::new().unwrap()));
     assert_eq!(sim.state()["limit_s"], 77);
-    assert!(
-        sim.history().contains("\"timeout_s\":600"),
-        "{}",
-        sim.history()
-    );
-    assert!(
-        std::fs::read_to_string(&log)
-            .unwrap()
-            .contains("System suspended")
-    );
-    assert_ne!(
-        sim.other_tool("ExternalThaw()"),
-        Some(5),
-        "a thaw without the freeze's user and password is refused"
-    );
+    assert!(sim.history().contains("\"timeout_s\":600"), "{}", sim.history());
+    assert!(std::fs::read_to_string(&log).unwrap().contains("System suspended"));
+    assert_ne!(sim.other_tool("ExternalThaw()"), Some(5), "a thaw without the freeze's user and password is refused");
     assert!(sim.really_frozen());
     let answer = thaw(&iris, Some(&held));
     assert_eq!(answer.frozen, Frozen::No);
-    let shown = format!(
-        "{answer:?} {held:?} {iris_config:?}",
-        iris_config = sim.config()
-    );
+    let shown = format!("{answer:?} {held:?} {iris_config:?}", iris_config = sim.config());
     assert!(!shown.contains("cret"), "{shown}");
 }
 
@@ -145,13 +99,7 @@ fn a_second_window_in_the_same_log_file_reads_only_its_own_lines() {
         let held = frozen(iris.freeze(&order(n, 10_000), &Cancel::new().unwrap()));
         assert_ne!(held.marks[0].switched, last);
         last.clone_from(&held.marks[0].switched);
-        assert_eq!(
-            held.evidence
-                .iter()
-                .filter(|e| e.ends_with("System suspended"))
-                .count(),
-            1
-        );
+        assert_eq!(held.evidence.iter().filter(|e| e.ends_with("System suspended")).count(), 1);
         assert_good(&thaw(&iris, Some(&held)));
     }
 }

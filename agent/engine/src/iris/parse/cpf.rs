@@ -55,12 +55,7 @@ impl Cpf {
     }
     /// `[config] console=term,file`: where messages.log is, when not in the manager's directory.
     pub fn console(&self) -> Option<PathBuf> {
-        absolute(
-            self.get("config", "console")
-                .split(',')
-                .nth(1)
-                .unwrap_or_default(),
-        )
+        absolute(self.get("config", "console").split(',').nth(1).unwrap_or_default())
     }
     pub fn journal_dir(&self) -> Option<PathBuf> {
         absolute(self.get("Journal", "CurrentDirectory"))
@@ -98,25 +93,9 @@ mod tests {
         let c = parse(TEXT);
         let names: Vec<_> = c.databases().into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["IRISSYS", "USER", "T1"]);
-        assert_eq!(
-            (c.wij_dir(), c.console()),
-            (None, Some("/logs/messages.log".into()))
-        );
-        assert_eq!(
-            (c.journal_dir(), c.alternate_dir()),
-            (
-                Some("/iris/journal1/".into()),
-                Some("/iris/journal2/".into())
-            )
-        );
-        assert_eq!(
-            (
-                c.freeze_on_error(),
-                c.journal_prefix(),
-                c.get("Config", "WIJDIR")
-            ),
-            (Some(true), "", "")
-        );
+        assert_eq!((c.wij_dir(), c.console()), (None, Some("/logs/messages.log".into())));
+        assert_eq!((c.journal_dir(), c.alternate_dir()), (Some("/iris/journal1/".into()), Some("/iris/journal2/".into())));
+        assert_eq!((c.freeze_on_error(), c.journal_prefix(), c.get("Config", "WIJDIR")), (Some(true), "", ""));
     }
 
     proptest! {

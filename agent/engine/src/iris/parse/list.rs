@@ -7,14 +7,8 @@ pub fn parse(text: &str) -> Vec<Listed> {
     let mut all: Vec<Listed> = Vec::new();
     for line in text.lines() {
         let line = line.trim();
-        if let Some(name) = line
-            .strip_prefix("Configuration '")
-            .and_then(|r| r.split('\'').next())
-        {
-            all.push(Listed {
-                name: name.to_owned(),
-                ..Default::default()
-            });
+        if let Some(name) = line.strip_prefix("Configuration '").and_then(|r| r.split('\'').next()) {
+            all.push(Listed { name: name.to_owned(), ..Default::default() });
         } else if let (Some(current), Some((key, value))) = (all.last_mut(), line.split_once(':')) {
             set(current, key, value.trim());
         }
@@ -57,18 +51,8 @@ mod tests {
             return;
         };
         let l = &parse(&text)[0];
-        assert_eq!(
-            (
-                l.name.as_str(),
-                l.member_type.as_str(),
-                l.mirror_status.as_str()
-            ),
-            ("IRIS", "Failover", "Primary")
-        );
-        assert_eq!(
-            (l.cpf.as_str(), l.health.as_str(), l.product.as_str()),
-            ("iris.cpf", "ok", "InterSystems IRISHealth")
-        );
+        assert_eq!((l.name.as_str(), l.member_type.as_str(), l.mirror_status.as_str()), ("IRIS", "Failover", "Primary"));
+        assert_eq!((l.cpf.as_str(), l.health.as_str(), l.product.as_str()), ("iris.cpf", "ok", "InterSystems IRISHealth"));
         let Some(text) = fixture("list-running.txt") else {
             return;
         };
@@ -86,12 +70,7 @@ mod tests {
             return;
         };
         let all = parse(&text);
-        assert_eq!(
-            all.iter()
-                .map(|l| (l.name.as_str(), l.running()))
-                .collect::<Vec<_>>(),
-            [("IRIS", true), ("IRIS2", false)]
-        );
+        assert_eq!(all.iter().map(|l| (l.name.as_str(), l.running())).collect::<Vec<_>>(), [("IRIS", true), ("IRIS2", false)]);
         assert_eq!(all[1].data(), "/intersystems2");
     }
 

@@ -38,10 +38,7 @@ pub fn parse(text: &str) -> LogFile {
 }
 
 fn event(log: &mut LogFile, said: &str) {
-    if let Some(file) = said
-        .strip_prefix("Backup.General.ExternalFreeze: ")
-        .and_then(|s| s.strip_prefix(START))
-    {
+    if let Some(file) = said.strip_prefix("Backup.General.ExternalFreeze: ").and_then(|s| s.strip_prefix(START)) {
         log.switched = Some(file.trim().to_owned());
     } else if let Some((_, w)) = said.split_once("Warning, ") {
         log.warnings.push(w.to_owned());
@@ -57,13 +54,10 @@ fn event(log: &mut LogFile, said: &str) {
 /// What follows `08/11/2021 05:49:43: `.
 fn message(line: &str) -> Option<&str> {
     let (prefix, said) = (line.get(..21)?, line.get(21..)?);
-    let fits = prefix
-        .bytes()
-        .zip("dd/dd/dddd dd:dd:dd: ".bytes())
-        .all(|(b, want)| match want {
-            b'd' => b.is_ascii_digit(),
-            other => b == other,
-        });
+    let fits = prefix.bytes().zip("dd/dd/dddd dd:dd:dd: ".bytes()).all(|(b, want)| match want {
+        b'd' => b.is_ascii_digit(),
+        other => b == other,
+    });
     fits.then_some(said)
 }
 
@@ -86,10 +80,7 @@ mod tests {
         };
         let log = parse(&text);
         let file = "/iris/journal1/20210811.003";
-        assert_eq!(
-            (log.switched.as_deref(), log.marker.clone()),
-            (Some(file), Some((262_272, file.into())))
-        );
+        assert_eq!((log.switched.as_deref(), log.marker.clone()), (Some(file), Some((262_272, file.into()))));
         assert!(log.suspended && log.resumed && !log.already_resumed);
         assert_eq!(log.warnings.len(), 2);
         assert_eq!(log.lines.len(), 7);
@@ -101,10 +92,7 @@ mod tests {
             return;
         };
         let log = parse(&text);
-        assert_eq!(
-            log.marker,
-            Some((197_596, "/usr/irissys/mgr/journal/20240425.003".into()))
-        );
+        assert_eq!(log.marker, Some((197_596, "/usr/irissys/mgr/journal/20240425.003".into())));
         assert!(log.switched.is_none() && !log.suspended);
     }
 

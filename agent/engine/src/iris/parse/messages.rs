@@ -19,11 +19,7 @@ impl Entry {
     pub fn shown(&self) -> String {
         let first = self.text.lines().next().unwrap_or_default();
         let severity = self.severity.map_or_else(String::new, |s| format!("{s} "));
-        let category = if self.category.is_empty() {
-            String::new()
-        } else {
-            format!("[{}] ", self.category)
-        };
+        let category = if self.category.is_empty() { String::new() } else { format!("[{}] ", self.category) };
         format!("{} ({}) {severity}{category}{first}", self.stamp, self.pid)
     }
 }
@@ -55,22 +51,14 @@ fn entry(line: &str) -> Option<Entry> {
     let pid = pid.trim().parse().ok()?;
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
     let (severity, rest) = match rest.split_once(' ') {
-        Some((s, r)) if s.len() == 1 && matches!(s.as_bytes()[0], b'0'..=b'3') => {
-            (s.parse().ok(), r)
-        }
+        Some((s, r)) if s.len() == 1 && matches!(s.as_bytes()[0], b'0'..=b'3') => (s.parse().ok(), r),
         _ => (None, rest),
     };
     let (category, text) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
         Some((c, t)) if severity.is_some() => (c, t.strip_prefix(' ').unwrap_or(t)),
         _ => ("", rest),
     };
-    Some(Entry {
-        stamp: stamp.into(),
-        pid,
-        severity,
-        category: category.into(),
-        text: text.into(),
-    })
+    Some(Entry { stamp: stamp.into(), pid, severity, category: category.into(), text: text.into() })
 }
 
 /// `08/11/21-05:49:43:233` or `08/10-11:19:50:459`.
@@ -78,8 +66,7 @@ fn is_stamp(s: &str) -> bool {
     let Some((date, time)) = s.split_once('-') else {
         return false;
     };
-    let digits =
-        |part: &str, len: usize| part.len() == len && part.bytes().all(|b| b.is_ascii_digit());
+    let digits = |part: &str, len: usize| part.len() == len && part.bytes().all(|b| b.is_ascii_digit());
     let date: Vec<&str> = date.split('/').collect();
     let time: Vec<&str> = time.split(':').collect();
     (2..=3).contains(&date.len())
@@ -102,18 +89,9 @@ mod tests {
         };
         let all = parse(&text);
         assert_eq!(all.len(), 8);
-        assert_eq!(
-            all[3].text,
-            "INTERSYSTEMS IRIS JOURNALING SYSTEM MESSAGE\nJournaling switched to: /iris/journal1/20210811.003"
-        );
-        assert_eq!(
-            (all[1].severity, all[1].pid, all[6].pid),
-            (Some(1), 18374, 18380)
-        );
-        assert_eq!(
-            all[7].shown(),
-            "08/11/21-05:49:55:411 (18380) 0 [Utility.Event] Backup.General.ExternalThaw: System resumed"
-        );
+        assert_eq!(all[3].text, "INTERSYSTEMS IRIS JOURNALING SYSTEM MESSAGE\nJournaling switched to: /iris/journal1/20210811.003");
+        assert_eq!((all[1].severity, all[1].pid, all[6].pid), (Some(1), 18374, 18380));
+        assert_eq!(all[7].shown(), "08/11/21-05:49:55:411 (18380) 0 [Utility.Event] Backup.General.ExternalThaw: System resumed");
     }
 
     #[test]
@@ -122,23 +100,14 @@ mod tests {
             return;
         };
         let all = parse(&text);
-        let start = all
-            .iter()
-            .find(|e| e.text.contains("Startup of InterSystems IRIS"))
-            .unwrap();
+        let start = all.iter().find(|e| e.text.contains("Startup of InterSystems IRIS")).unwrap();
         assert!(start.text.ends_with("System Initialized.") && start.category == "Generic.Event");
-        let old =
-            parse("08/10-11:19:50:459 ( 1836) Too many errors restoring to C:\\MyIRIS\n[x] y");
-        assert_eq!(
-            (old[0].pid, old[0].severity, old[0].text.as_str()),
-            (1836, None, "Too many errors restoring to C:\\MyIRIS\n[x] y")
-        );
+        let old = parse("08/10-11:19:50:459 ( 1836) Too many errors restoring to C:\\MyIRIS\n[x] y");
+        assert_eq!((old[0].pid, old[0].severity, old[0].text.as_str()), (1836, None, "Too many errors restoring to C:\\MyIRIS\n[x] y"));
         let Some(text) = fixture("messages-restored-2021.1.log") else {
             return;
         };
-        assert!(parse(&text)[0].text.starts_with(
-            "Backup.General.ExternalFreeze: System suspended\n\n*** Recovery started"
-        ));
+        assert!(parse(&text)[0].text.starts_with("Backup.General.ExternalFreeze: System suspended\n\n*** Recovery started"));
     }
 
     proptest! {

@@ -37,20 +37,14 @@ impl Listed {
     }
     /// Without a slash at its end.
     pub fn data(&self) -> &str {
-        let dir = if self.data_dir.is_empty() {
-            &self.install_dir
-        } else {
-            &self.data_dir
-        };
+        let dir = if self.data_dir.is_empty() { &self.install_dir } else { &self.data_dir };
         dir.trim_end_matches('/')
     }
 }
 
 #[cfg(test)]
 pub(crate) fn fixture(name: &str) -> Option<String> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/fixtures/iris")
-        .join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/iris").join(name);
     let text = std::fs::read_to_string(path).ok();
     if text.is_none() {
         eprintln!("SKIPPED: fixture {name} is not here");

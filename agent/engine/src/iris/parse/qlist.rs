@@ -9,11 +9,7 @@ pub fn parse(text: &str) -> Vec<Listed> {
 }
 
 fn line(line: &str) -> Option<Listed> {
-    let f: Vec<&str> = line
-        .trim_end_matches('\r')
-        .split('^')
-        .map(str::trim)
-        .collect();
+    let f: Vec<&str> = line.trim_end_matches('\r').split('^').map(str::trim).collect();
     let at = |i: usize| f.get(i).copied().unwrap_or_default().to_owned();
     (f.len() >= 4 && !f[0].is_empty()).then(|| Listed {
         name: at(0),
@@ -42,31 +38,11 @@ mod tests {
         };
         let all = parse(&text);
         assert_eq!(all.len(), 8);
-        assert_eq!(
-            (
-                all[0].health.as_str(),
-                all[0].product.as_str(),
-                all[0].data()
-            ),
-            ("ok", "", "/ensemble/instances/insttest")
-        );
-        assert_eq!(
-            (all[1].data(), all[2].product.as_str()),
-            ("/mgr/config", "Ensemble")
-        );
+        assert_eq!((all[0].health.as_str(), all[0].product.as_str(), all[0].data()), ("ok", "", "/ensemble/instances/insttest"));
+        assert_eq!((all[1].data(), all[2].product.as_str()), ("/mgr/config", "Ensemble"));
         assert!(all[4].down() && !all[4].running() && all[4].health.is_empty());
-        assert_eq!(
-            (all[5].member_type.as_str(), all[5].mirror_status.as_str()),
-            ("Failover", "Primary")
-        );
-        assert_eq!(
-            (
-                all[6].health.as_str(),
-                all[7].name.as_str(),
-                all[7].cpf.as_str()
-            ),
-            ("warn", "DOCKER", "iris.cpf")
-        );
+        assert_eq!((all[5].member_type.as_str(), all[5].mirror_status.as_str()), ("Failover", "Primary"));
+        assert_eq!((all[6].health.as_str(), all[7].name.as_str(), all[7].cpf.as_str()), ("warn", "DOCKER", "iris.cpf"));
     }
 
     #[test]
@@ -74,14 +50,8 @@ mod tests {
         let all = parse(
             "A^/a^1^down, last used x^iris.cpf^1^2^3\nB^/b/^2^running, since y^iris.cpf^1^2^3^hung^IRIS^Async^Connected^/d/^1972,1973\n\nno carets here\n",
         );
-        assert_eq!(
-            all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
-            ["A", "B"]
-        );
-        assert_eq!(
-            (all[1].health.as_str(), all[1].data(), all[0].data()),
-            ("hung", "/d", "/a")
-        );
+        assert_eq!(all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!((all[1].health.as_str(), all[1].data(), all[0].data()), ("hung", "/d", "/a"));
     }
 
     proptest! {

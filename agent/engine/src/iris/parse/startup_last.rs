@@ -5,11 +5,7 @@ use std::path::PathBuf;
 
 /// `None`: null or not said.
 pub fn parse(text: &str) -> Option<PathBuf> {
-    text.lines()
-        .filter_map(|l| l.trim().strip_prefix("wijlast="))
-        .map(str::trim)
-        .find(|v| v.starts_with('/'))
-        .map(PathBuf::from)
+    text.lines().filter_map(|l| l.trim().strip_prefix("wijlast=")).map(str::trim).find(|v| v.starts_with('/')).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -19,10 +15,7 @@ mod tests {
 
     #[test]
     fn the_last_wij_directory() {
-        assert_eq!(
-            parse("x=1\nwijlast=/iris/wij/\n"),
-            Some("/iris/wij/".into())
-        );
+        assert_eq!(parse("x=1\nwijlast=/iris/wij/\n"), Some("/iris/wij/".into()));
         assert_eq!(parse("wijlast=\n"), None);
         assert_eq!(parse(""), None);
     }
