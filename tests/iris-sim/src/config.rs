@@ -78,6 +78,8 @@ pub struct Config {
     pub wd_block_us: u64,
     /// `fsync` of WIJ, databases and journal: needed only where power loss is part of the test.
     pub fsync: bool,
+    /// Closed journals are renamed as compressed ones are; their bytes stay.
+    pub compress: bool,
     pub max_life_s: u64,
     /// Fields per `iris qlist` line: 8, 10, 13 or 14.
     pub qlist_fields: usize,
@@ -118,8 +120,7 @@ impl Config {
     /// SFN and settings of a database by name or directory.
     pub fn database(&self, name: &str) -> Option<(u16, &DbConfig)> {
         let as_dir = Path::new(name.trim_end_matches('/'));
-        let index =
-            self.databases.iter().position(|db| db.name.eq_ignore_ascii_case(name) || db.dir.as_path() == as_dir)?;
+        let index = self.databases.iter().position(|db| db.name.eq_ignore_ascii_case(name) || db.dir.as_path() == as_dir)?;
         Some((index as u16, &self.databases[index]))
     }
 

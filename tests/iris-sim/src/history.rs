@@ -14,14 +14,17 @@ pub struct History {
 }
 
 impl History {
-    pub fn open(path: Option<&Path>, instance: &str) -> History {
-        let file = path.and_then(|p| OpenOptions::new().create(true).append(true).open(p).ok());
-        History { file, instance: instance.to_string() }
+    /// A history that is asked for and cannot be written is an error: a test without its oracle proves nothing.
+    pub fn open(path: Option<&Path>, instance: &str) -> std::io::Result<History> {
+        let append = |path| OpenOptions::new().create(true).append(true).open(path);
+        Ok(History { file: path.map(append).transpose()?, instance: instance.to_string() })
     }
 
     /// Appends `{"t_ms":..,"event":..,"instance":..,"pid":..}` and the extra fields; a line is one write.
     pub fn event(&self, event: &str, pid: u32, extra: Value) {
-        let Some(mut file) = self.file.as_ref() else { return };
+        let Some(mut file) = self.file.as_ref() else {
+            return;
+        };
         let mut line = Map::new();
         line.insert("t_ms".into(), json!(clock::boot_ms()));
         line.insert("event".into(), json!(event));

@@ -10,11 +10,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// INVENTED: WDSuspendLimit has run out.
-pub const LIMIT_RESUMED: &str =
-    "Backup.General.ExternalFreeze: WDSuspendLimit of %1 seconds reached, write daemon resumed";
+pub const LIMIT_RESUMED: &str = "Backup.General.ExternalFreeze: WDSuspendLimit of %1 seconds reached, write daemon resumed";
 /// INVENTED: ExternalFreezeTimeOut has run out.
-pub const TIMEOUT_BLOCKED: &str =
-    "Backup.General.ExternalFreeze: ExternalFreezeTimeOut of %1 seconds reached, blocking updates";
+pub const TIMEOUT_BLOCKED: &str = "Backup.General.ExternalFreeze: ExternalFreezeTimeOut of %1 seconds reached, blocking updates";
 /// INVENTED: `irisstat -W` was used.
 pub const IRISSTAT_W: &str = "irisstat -W: write daemon resumed by user request";
 /// INVENTED: first words of a failed freeze or thaw in the logs; the text after it is the vendor's (facts 1.8).

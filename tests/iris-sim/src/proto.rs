@@ -44,17 +44,32 @@ pub enum LogTarget {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Op {
-    Login { emergency: bool, credentials: Option<(String, String)> },
+    Login {
+        emergency: bool,
+        credentials: Option<(String, String)>,
+    },
     Freeze(FreezeArgs),
     Thaw(ThawArgs),
     IsSuspended,
-    SetHistory { log_file: LogTarget, description: String },
+    SetHistory {
+        log_file: LogTarget,
+        description: String,
+    },
     /// `irisstat`, with `-W` if `resume`.
-    Stat { resume: bool },
+    Stat {
+        resume: bool,
+    },
     Journal,
     SwitchJournal,
-    Get { sfn: u16, key: String },
-    Set { sfn: u16, key: String, value: Option<String> },
+    Get {
+        sfn: u16,
+        key: String,
+    },
+    Set {
+        sfn: u16,
+        key: String,
+        value: Option<String>,
+    },
     Begin,
     Commit,
     Rollback,

@@ -36,11 +36,8 @@ impl Registry {
 
     pub fn save(&self) -> Result<(), StoreError> {
         let path = self.root.join(FILE);
-        let text: String = self
-            .entries
-            .iter()
-            .map(|e| format!("{}^{}^{}\n", e.name, e.dir.display(), if e.default { "default" } else { "" }))
-            .collect();
+        let text: String =
+            self.entries.iter().map(|e| format!("{}^{}^{}\n", e.name, e.dir.display(), if e.default { "default" } else { "" })).collect();
         std::fs::write(&path, text).map_err(StoreError::io("write registry", &path))
     }
 

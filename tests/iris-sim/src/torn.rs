@@ -18,7 +18,7 @@ impl Rng {
         Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -26,7 +26,7 @@ impl Rng {
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
+        self.draw() % limit.max(1)
     }
 }
 
@@ -142,17 +142,12 @@ impl Copier {
     fn new(source: &Path, image: &Path) -> Result<Copier, StoreError> {
         let mut pieces = Vec::new();
         // Databases, then WIJ, then journals: in the order of their names.
-        let mut dirs: Vec<_> = std::fs::read_dir(source)
-            .map_err(StoreError::io("list", source))?
-            .flatten()
-            .map(|e| e.path())
-            .filter(|p| p.is_dir())
-            .collect();
+        let mut dirs: Vec<_> =
+            std::fs::read_dir(source).map_err(StoreError::io("list", source))?.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
         dirs.sort();
         for dir in dirs {
             let name = dir.file_name().unwrap_or_default().to_os_string();
-            let mut files: Vec<_> =
-                std::fs::read_dir(&dir).map_err(StoreError::io("list", &dir))?.flatten().map(|e| e.path()).collect();
+            let mut files: Vec<_> = std::fs::read_dir(&dir).map_err(StoreError::io("list", &dir))?.flatten().map(|e| e.path()).collect();
             files.sort();
             for file in files {
                 let target_dir = image.join(&name);
@@ -173,14 +168,18 @@ impl Copier {
     }
 
     fn step(&mut self) -> Result<bool, StoreError> {
-        let Some((source, target, at)) = self.pieces.get(self.next) else { return Ok(false) };
+        let Some((source, target, at)) = self.pieces.get(self.next) else {
+            return Ok(false);
+        };
         self.next += 1;
         if self.open.as_ref().is_none_or(|(path, ..)| path != source) {
             let from = File::open(source).map_err(StoreError::io("open", source))?;
             let to = File::create(target).map_err(StoreError::io("create", target))?;
             self.open = Some((source.clone(), from, to));
         }
-        let Some((_, from, to)) = &self.open else { return Ok(false) };
+        let Some((_, from, to)) = &self.open else {
+            return Ok(false);
+        };
         let last = self.pieces.get(self.next).is_none_or(|(path, ..)| path != source);
         let mut bytes = vec![0u8; if last { 1 << 20 } else { PIECE }];
         let read = from.read_at(&mut bytes, *at).map_err(StoreError::io("read", source))?;
@@ -191,12 +190,8 @@ impl Copier {
 
 /// Small enough for a thousand runs.
 fn config(dir: &Path) -> Config {
-    let database = |name: &str, sub: &str, blocks: u32, journalled: bool| DbConfig {
-        name: name.into(),
-        dir: dir.join(sub),
-        blocks,
-        journalled,
-    };
+    let database =
+        |name: &str, sub: &str, blocks: u32, journalled: bool| DbConfig { name: name.into(), dir: dir.join(sub), blocks, journalled };
     Config {
         name: "SEED".into(),
         guid: "SEED".into(),
@@ -232,6 +227,7 @@ fn config(dir: &Path) -> Config {
         wd_cycle_ms: 0,
         wd_block_us: 0,
         fsync: false,
+        compress: false,
         max_life_s: 0,
         qlist_fields: 14,
         list_indent: 8,

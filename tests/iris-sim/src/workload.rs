@@ -103,15 +103,18 @@ pub fn main(cfg: &Config, args: &Args) -> i32 {
         }
     });
     let totals = shared.totals.lock().unwrap_or_else(PoisonError::into_inner);
-    println!("{}", json!({
-        "commits": totals.commits,
-        "rolled_back": totals.rolled_back,
-        "writes": totals.writes,
-        "reconnects": totals.reconnects,
-        "seconds": (clock::boot_ms() - started) / 1000.0,
-        "longest_stall_ms": totals.longest_stall_ms,
-        "longest_stall_at_ms": totals.longest_stall_at_ms,
-    }));
+    println!(
+        "{}",
+        json!({
+            "commits": totals.commits,
+            "rolled_back": totals.rolled_back,
+            "writes": totals.writes,
+            "reconnects": totals.reconnects,
+            "seconds": (clock::boot_ms() - started) / 1000.0,
+            "longest_stall_ms": totals.longest_stall_ms,
+            "longest_stall_at_ms": totals.longest_stall_at_ms,
+        })
+    );
     0
 }
 
@@ -127,9 +130,10 @@ impl Shared {
 
 fn run_worker(shared: &Shared, worker: u32, seed: u64, keeper: bool) {
     let mut rng = Rng::new(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(worker) + 1));
-    let mut record = shared.record.as_ref().and_then(|path| {
-        OpenOptions::new().create(true).append(true).open(path).map_err(|e| eprintln!("{}: {e}", path.display())).ok()
-    });
+    let mut record = shared
+        .record
+        .as_ref()
+        .and_then(|path| OpenOptions::new().create(true).append(true).open(path).map_err(|e| eprintln!("{}: {e}", path.display())).ok());
     while !shared.over() {
         let Ok(client) = Client::connect(&shared.cfg) else {
             std::thread::sleep(RECONNECT);
@@ -203,13 +207,7 @@ fn one(shared: &Shared, client: &mut Client, seq_key: &str, number: u64, rng: &m
     while hold && clock::boot_ms() < until && !shared.over() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let give = Group {
-        from,
-        to,
-        from_delta: 0,
-        to_delta: amount,
-        also: vec![(2, seq_key.to_string(), number.to_string())],
-    };
+    let give = Group { from, to, from_delta: 0, to_delta: amount, also: vec![(2, seq_key.to_string(), number.to_string())] };
     // Now and then a transaction changes its mind.
     if rng.below(50) == 0 || !write(shared, client, give)? {
         done(client, Op::Rollback)?;

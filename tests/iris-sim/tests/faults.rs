@@ -1,5 +1,7 @@
 //! Each fault does what its line in `iris-sim ctl --list` says.
 
+#![allow(clippy::disallowed_methods, reason = "the model is outside the agent's doors")]
+
 mod common;
 use common::{Sim, end, pause, until, verify};
 
@@ -172,9 +174,10 @@ fn a_rotated_log_begins_anew() {
     sim.call(THAW);
     let log = sim.messages();
     assert!(log.ends_with("ExternalThaw: System resumed\n") && !log.contains("ExternalFreeze"), "{log}");
-    let old = std::fs::read_dir(sim.instance().join("mgr")).expect("mgr").flatten().any(|e| {
-        e.file_name().to_string_lossy().starts_with("messages.old_")
-    });
+    let old = std::fs::read_dir(sim.instance().join("mgr"))
+        .expect("mgr")
+        .flatten()
+        .any(|e| e.file_name().to_string_lossy().starts_with("messages.old_"));
     assert!(old);
 }
 

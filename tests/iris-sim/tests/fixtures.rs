@@ -1,6 +1,8 @@
 //! What the model writes is what the vendor's samples show, to the letter; only times, process ids and
 //! paths differ.
 
+#![allow(clippy::disallowed_methods, reason = "the model is outside the agent's doors")]
+
 mod common;
 use common::{Sim, fixture, run};
 use std::process::Command;
@@ -13,13 +15,14 @@ fn shape(line: &str, digits: usize) -> String {
 /// Puts the sample's paths and offsets in place of ours.
 fn translated(sim: &Sim, text: &str) -> String {
     let journal = sim.state()["journal"].as_str().expect("a path").to_string();
-    text.replace(&journal, "/iris/journal1/20210811.003")
-        .replace(&format!("{}/mgr", sim.instance().display()), "/usr/irissys/mgr")
+    text.replace(&journal, "/iris/journal1/20210811.003").replace(&format!("{}/mgr", sim.instance().display()), "/usr/irissys/mgr")
 }
 
 #[test]
 fn freeze_log_is_the_samples() {
-    let Some(sample) = fixture("freeze-thaw-2021.1.log") else { return };
+    let Some(sample) = fixture("freeze-thaw-2021.1.log") else {
+        return;
+    };
     let sim = Sim::start(&[]);
     let log = sim.dir.path().join("freeze.log");
     assert_eq!(sim.call(&format!("##Class(Backup.General).ExternalFreeze(\"{}\")", log.display())).code, 5);
@@ -31,7 +34,9 @@ fn freeze_log_is_the_samples() {
 
 #[test]
 fn the_literal_0_prints_the_same_to_the_terminal() {
-    let Some(sample) = fixture("freeze-thaw-2021.1.log") else { return };
+    let Some(sample) = fixture("freeze-thaw-2021.1.log") else {
+        return;
+    };
     let sim = Sim::start(&[]);
     let out = sim.call("##Class(Backup.General).ExternalFreeze(0)").out + &sim.call("##Class(Backup.General).ExternalThaw(0)").out;
     let lines = |text: &str| text.lines().map(|l| shape(l, 19)).collect::<Vec<_>>();
@@ -42,7 +47,9 @@ fn the_literal_0_prints_the_same_to_the_terminal() {
 
 #[test]
 fn messages_log_is_the_samples() {
-    let Some(sample) = fixture("messages-2021.1.log") else { return };
+    let Some(sample) = fixture("messages-2021.1.log") else {
+        return;
+    };
     let sim = Sim::start(&[]);
     let before = sim.messages().len();
     sim.call("##Class(Backup.General).ExternalFreeze()");
@@ -53,7 +60,9 @@ fn messages_log_is_the_samples() {
             .map(|l| {
                 let line = shape(l, 21);
                 match (line.find(" ("), line.find(") ")) {
-                    (Some(open), Some(close)) if open == 21 => format!("{} (pid{}", &line[..open], &line[close..]),
+                    (Some(open), Some(close)) if open == 21 => {
+                        format!("{} (pid{}", &line[..open], &line[close..])
+                    }
                     _ => line,
                 }
             })
@@ -64,7 +73,9 @@ fn messages_log_is_the_samples() {
 
 #[test]
 fn an_image_of_a_freeze_ends_with_system_suspended_and_starts_as_the_sample() {
-    let Some(sample) = fixture("messages-restored-2021.1.log") else { return };
+    let Some(sample) = fixture("messages-restored-2021.1.log") else {
+        return;
+    };
     let sim = Sim::start(&[]);
     sim.call("##Class(Backup.General).ExternalFreeze()");
     let image = sim.copy_to("image");
@@ -94,15 +105,28 @@ fn list_has_the_samples_form() {
         ("list-running.txt", vec!["--list-indent", "4", "--version", "2023.1.0.235.1com"]),
         (
             "list-mirror-primary.txt",
-            vec!["--mirror-type", "Failover", "--mirror-status", "Primary", "--version", "2021.1.0.215.0", "--product", "InterSystems IRISHealth"],
+            vec![
+                "--mirror-type",
+                "Failover",
+                "--mirror-status",
+                "Primary",
+                "--version",
+                "2021.1.0.215.0",
+                "--product",
+                "InterSystems IRISHealth",
+            ],
         ),
     ] {
-        let Some(sample) = fixture(name) else { continue };
+        let Some(sample) = fixture(name) else {
+            continue;
+        };
         let sim = Sim::start(&options);
         assert_eq!(form(&sim.iris(&["list"]).out), form(&sample), "{name}");
         assert_eq!(form(&sim.iris(&["list", "iris"]).out), form(&sample), "{name}");
     }
-    let Some(sample) = fixture("list-down.txt") else { return };
+    let Some(sample) = fixture("list-down.txt") else {
+        return;
+    };
     let sim = Sim::start(&["--version", "2021.1.0.215.0", "--product", "InterSystems IRISHealth"]);
     sim.iris(&["stop", "IRIS", "quietly"]);
     assert_eq!(form(&sim.iris(&["list"]).out), form(&sample));
@@ -117,7 +141,7 @@ fn form(text: &str) -> Vec<String> {
                 let kept = match label.trim() {
                     "directory" | "datadir" => String::new(),
                     "conf file" => rest.split("  (").next().unwrap_or_default().to_string(),
-                    "status" => rest.split(|c| c == ',').next().unwrap_or_default().to_string(),
+                    "status" => rest.split(',').next().unwrap_or_default().to_string(),
                     _ => rest.to_string(),
                 };
                 format!("{label}:{}{kept}", " ".repeat(line.len() - label.len() - 1 - rest.len()))

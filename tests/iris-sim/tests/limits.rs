@@ -30,9 +30,7 @@ fn the_limit_comes_when_it_is_due() {
     let sim = Sim::start(&[]);
     assert_eq!(sim.call(&freeze("600", "1")).code, 5);
     until("the limit resumes", || !sim.suspended());
-    let at = |event: &str| {
-        sim.history().iter().find(|e| e["event"] == event).and_then(|e| e["t_ms"].as_f64()).expect("it happened")
-    };
+    let at = |event: &str| sim.history().iter().find(|e| e["event"] == event).and_then(|e| e["t_ms"].as_f64()).expect("it happened");
     let took = at("limit_resumed") - at("suspended");
     assert!((1000.0..1200.0).contains(&took), "{took} ms");
 }

@@ -1,6 +1,8 @@
 //! Crash, start, restore: no committed transaction is lost, no open one stays; an image of a freeze is
 //! clean, a plain copy of a busy instance is not.
 
+#![allow(clippy::disallowed_methods, reason = "the model is outside the agent's doors")]
+
 mod common;
 use common::{SIM, Sim, end, fixture, pause, run, until, verify};
 use serde_json::Value;
@@ -165,7 +167,83 @@ fn a_server_ends_when_its_root_is_gone() {
     let sim = Sim::start(&[]);
     let pid = sim.state()["pid"].as_u64().expect("a pid");
     std::fs::remove_dir_all(&sim.root).expect("remove the root");
-    until("the server ends", || {
-        !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|t| !t.contains(") Z"))
-    });
+    until("the server ends", || !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|t| !t.contains(") Z")));
+}
+
+#[test]
+fn an_image_starts_elsewhere_once_it_is_adopted() {
+    let sim = Sim::start(&[]);
+    sim.script("set ^prebackup=1\n");
+    let load = sim.workload(&[]);
+    pause(300);
+    sim.iris(&["freeze", "IRIS"]);
+    let image = sim.copy_to("image");
+    sim.script("set ^postbackup=1\n");
+    sim.iris(&["thaw", "IRIS"]);
+    end(load);
+    let mut adopt = Command::new(SIM);
+    adopt.args(["adopt", "--name", "IRIS2", "--root"]).arg(&sim.root).arg("--image").arg(&image);
+    assert_eq!(run(&mut adopt).code, 0);
+    assert_eq!(sim.iris(&["start", "IRIS2"]).code, 0, "both run at the same time");
+    let script = "write \"<<\",$get(^prebackup),\",\",$get(^postbackup,\"none\"),\">>\"\n";
+    let mut other = Command::new("sh");
+    other.arg("-c").arg(format!("printf '%s' '{script}' | {} session IRIS2 -U%SYS", sim.bin("iris").display()));
+    let out = run(&mut other).out;
+    assert!(out.contains("<<1,none>>"), "{out}");
+    assert!(sim.script(script).out.contains("<<1,1>>"), "the source goes on");
+    assert_eq!(sim.iris(&["stop", "IRIS2"]).code, 0);
+    assert_eq!(verify(&image).0, 0);
+}
+
+#[test]
+fn closed_journals_may_be_called_z_and_still_count() {
+    let sim = Sim::start(&["--compress"]);
+    let load = sim.workload(&[]);
+    pause(200);
+    sim.iris(&["freeze", "IRIS"]);
+    let image = sim.copy_to("image");
+    sim.iris(&["thaw", "IRIS"]);
+    sim.iris(&["force", "IRIS"]);
+    end(load);
+    let names: Vec<String> = std::fs::read_dir(image.join("journal1"))
+        .expect("journals")
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.iter().any(|n| n.ends_with(".001z")) && names.iter().any(|n| n.ends_with(".002")), "{names:?}");
+    assert_eq!(verify(&image).0, 0);
+    assert_eq!(sim.iris(&["start", "IRIS"]).code, 0);
+    sim.iris(&["stop", "IRIS"]);
+    let (code, report) = verify(&sim.instance());
+    assert_eq!(code, 0, "{report}");
+    nothing_lost(&sim, &report);
+}
+
+#[test]
+fn two_servers_never_share_files_and_an_emergency_start_is_for_the_administrator() {
+    let sim = Sim::start(&[]);
+    let mut second = Command::new(SIM);
+    second.args(["server", "--name", "IRIS", "--root"]).arg(&sim.root);
+    let ran = run(&mut second);
+    assert!(ran.code == 1 && ran.out.contains("another server runs this instance"), "{}", ran.out);
+    sim.iris(&["stop", "IRIS", "quietly"]);
+    assert_eq!(sim.iris(&["start", "IRIS", "EmergencyId=me,secret"]).code, 0);
+    assert_eq!(sim.suspended_exit(), 1);
+    let call = ["session", "IRIS", "-B", "-U%SYS", "##Class(Backup.General).IsWDSuspendedExt()"];
+    assert_eq!(sim.iris(&call).code, 3);
+    assert_eq!(sim.iris(&["stop", "IRIS", "quietly", "restart"]).code, 0);
+    assert_eq!(sim.suspended_exit(), 3);
+}
+
+#[test]
+fn journals_roll_at_their_size() {
+    let sim = Sim::start(&["--journal-mb", "1"]);
+    let load = sim.workload(&["--rate", "3000"]);
+    let first = sim.state()["journal"].clone();
+    until("the journal rolls", || sim.state()["journal"] != first);
+    end(load);
+    let out = sim.script("w \"<<\",##class(%SYS.Journal.File).GetReason(##class(%SYS.Journal.System).GetCurrentFileName()),\">>\"\n").out;
+    assert!(out.contains("<<file size limit reached>>"), "{out}");
+    sim.iris(&["stop", "IRIS"]);
+    assert_eq!(verify(&sim.instance()).0, 0);
 }

@@ -30,7 +30,11 @@ enum Verb {
         root: PathBuf,
         #[arg(long)]
         name: String,
+        #[arg(long)]
+        emergency: bool,
     },
+    /// Register a restored image as an instance, wherever it lies now
+    Adopt(install::Adopt),
     /// Set delays and faults of a running instance: KEY=VALUE ...; an empty value clears
     Ctl {
         #[arg(long, required_unless_present = "list")]
@@ -75,7 +79,14 @@ pub fn main(args: Vec<String>) -> i32 {
             }
             Err(e) => fail(&e),
         },
-        Verb::Server { root, name } => with_config(&root, &name, |cfg| match server::run(cfg) {
+        Verb::Adopt(args) => match install::adopt(&args) {
+            Ok(cfg) => {
+                out(&format!("{} adopted in {}\n", cfg.name, cfg.dir.display()));
+                0
+            }
+            Err(e) => fail(&e),
+        },
+        Verb::Server { root, name, emergency } => with_config(&root, &name, |cfg| match server::run(cfg, emergency) {
             Ok(()) => 0,
             Err(e) => fail(&e),
         }),

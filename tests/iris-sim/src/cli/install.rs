@@ -81,6 +81,9 @@ pub struct Install {
     pub wd_block_us: u64,
     #[arg(long)]
     pub fsync: bool,
+    /// Closed journals get the name of a compressed one, with a trailing z
+    #[arg(long)]
+    pub compress: bool,
     /// The server ends by itself after so many seconds
     #[arg(long, default_value_t = 3600)]
     pub max_life: u64,
@@ -92,8 +95,68 @@ pub struct Install {
     pub superserver: Option<u16>,
 }
 
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The root to register it in; made if it is not there
+    #[arg(long)]
+    pub root: PathBuf,
+    /// The image's instance directory: the one with `sim.json`
+    #[arg(long)]
+    pub image: PathBuf,
+    /// Its name there; by default its old one
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A directory outside the image's that has moved too, as OLD=NEW
+    #[arg(long, value_name = "OLD=NEW")]
+    pub moved: Vec<String>,
+    #[arg(long)]
+    pub history: Option<PathBuf>,
+}
+
+/// Gives the image's configuration the paths where its files lie now.
+pub fn adopt(args: &Adopt) -> Result<Config, StoreError> {
+    let image = absolute(&args.image);
+    let mut cfg = Config::load(&image)?;
+    let mut moves = vec![(cfg.dir.clone(), image.clone())];
+    moves.extend(args.moved.iter().filter_map(|m| m.split_once('=')).map(|(a, b)| (a.into(), absolute(Path::new(b)))));
+    let moved = |path: &mut PathBuf| {
+        for (old, new) in &moves {
+            if let Ok(rest) = path.strip_prefix(old) {
+                *path = new.join(rest);
+                return;
+            }
+        }
+    };
+    for db in &mut cfg.databases {
+        moved(&mut db.dir);
+    }
+    for path in [&mut cfg.journal, &mut cfg.alternate, &mut cfg.wij_dir] {
+        moved(path);
+    }
+    cfg.dir = image;
+    cfg.root = absolute(&args.root);
+    cfg.history = args.history.as_deref().map(absolute);
+    if let Some(name) = &args.name {
+        cfg.name = name.to_uppercase();
+    }
+    write_files(&cfg)?;
+    register(&cfg)?;
+    Ok(cfg)
+}
+
 pub fn run(args: &Install) -> Result<Config, StoreError> {
     let root = absolute(&args.root);
+    let installed = Registry::load(&root).entries.len() as u16;
+    let cfg = config(args, &root, installed);
+    recovery::create(&cfg)?;
+    write_files(&cfg)?;
+    register(&cfg)?;
+    Ok(cfg)
+}
+
+/// Links and registry entry.
+fn register(cfg: &Config) -> Result<(), StoreError> {
+    let root = &cfg.root;
     let bin = root.join("bin");
     std::fs::create_dir_all(&bin).map_err(StoreError::io("create", &bin))?;
     let exe = std::env::current_exe().map_err(StoreError::io("find program", &bin))?;
@@ -102,16 +165,11 @@ pub fn run(args: &Install) -> Result<Config, StoreError> {
         let _ = std::fs::remove_file(&link);
         symlink(&exe, &link).map_err(StoreError::io("link", &link))?;
     }
-    let mut registry = Registry::load(&root);
-    let cfg = config(args, &root, registry.entries.len() as u16);
-    recovery::create(&cfg)?;
-    write_files(&cfg)?;
-    registry.root = root;
+    let mut registry = Registry::load(root);
     registry.entries.retain(|e| !e.name.eq_ignore_ascii_case(&cfg.name));
     let default = !registry.entries.iter().any(|e| e.default);
     registry.entries.push(Entry { name: cfg.name.clone(), dir: cfg.dir.clone(), default });
-    registry.save()?;
-    Ok(cfg)
+    registry.save()
 }
 
 fn config(args: &Install, root: &Path, nth: u16) -> Config {
@@ -131,12 +189,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         (None, false) => dir.join("data"),
         _ => place(&args.data, "data"),
     };
-    let database = |name: &str, dir: PathBuf, blocks: u32, journalled: bool| DbConfig {
-        name: name.into(),
-        dir,
-        blocks,
-        journalled,
-    };
+    let database = |name: &str, dir: PathBuf, blocks: u32, journalled: bool| DbConfig { name: name.into(), dir, blocks, journalled };
     let mut databases = vec![
         database(flavor.system_db(), mgr.clone(), 64, true),
         database(flavor.local_db(), mgr.join(flavor.local_db().to_lowercase()), 16, false),
@@ -150,7 +203,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         Flavor::Cache => "Cache",
     };
     Config {
-        guid: guid(&dir),
+        guid: guid(),
         name: args.name.to_uppercase(),
         flavor,
         version: args.product_version.clone(),
@@ -177,6 +230,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         wd_cycle_ms: args.wd_cycle_ms,
         wd_block_us: args.wd_block_us,
         fsync: args.fsync,
+        compress: args.compress,
         max_life_s: args.max_life,
         qlist_fields: args.qlist_fields,
         list_indent: args.list_indent,
@@ -191,10 +245,7 @@ fn write_files(cfg: &Config) -> Result<(), StoreError> {
     let files = [
         (cfg.dir.join(cfg.flavor.cpf()), cfg.cpf()),
         (cfg.mgr().join("startup.last"), format!("wijlast={wij}\n")),
-        (
-            cfg.dir.join("parameters.isc"),
-            format!("security_settings.manager_user: {user}\nsecurity_settings.iris_user: {user}\n"),
-        ),
+        (cfg.dir.join("parameters.isc"), format!("security_settings.manager_user: {user}\nsecurity_settings.iris_user: {user}\n")),
         (cfg.mgr().join("iris.ids"), "\n".to_string()),
     ];
     for (path, text) in files {
@@ -211,10 +262,9 @@ fn user_name() -> String {
 }
 
 /// Two instances differ, so do their journals.
-fn guid(dir: &Path) -> String {
-    let seed = format!("{}{}{}", dir.display(), std::process::id(), crate::clock::boot_ms());
-    let half = crc32fast::hash(seed.as_bytes());
-    format!("{half:08X}-{:08X}", crc32fast::hash(format!("{seed}{half}").as_bytes()))
+fn guid() -> String {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    uuid.trim().to_uppercase()
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -23,15 +23,15 @@ pub fn main(registry: &Registry, called: &str, args: &[&str]) -> i32 {
         "all" => lists::all(registry, false),
         "qall" => lists::all(registry, true),
         "session" | "terminal" | "console" => session::main(registry, rest),
-        "start" => with_instance(registry, rest, |entry, _| start(registry, entry)),
+        "start" => with_instance(registry, rest, |entry, more| start(registry, entry, more)),
         "stop" | "stopnoshut" => with_instance(registry, rest, |entry, more| {
             let code = stop(entry);
-            if code == 0 && more.contains(&"restart") { start(registry, entry) } else { code }
+            if code == 0 && more.contains(&"restart") { start(registry, entry, &[]) } else { code }
         }),
         "force" => with_instance(registry, rest, |entry, _| force(entry)),
-        "freeze" => with_instance(registry, rest, |entry, more| native_freeze(entry, more)),
+        "freeze" => with_instance(registry, rest, native_freeze),
         "thaw" => with_instance(registry, rest, |entry, _| native_thaw(entry)),
-        "stat" => with_instance(registry, rest, |entry, more| stat(entry, more)),
+        "stat" => with_instance(registry, rest, stat),
         "help" | "" => {
             out(&format!("usage: {called} list|qlist|all|qall|session|terminal|start|stop|force|freeze|thaw|stat\n"));
             i32::from(verb.is_empty())
@@ -68,7 +68,8 @@ fn load(entry: &Entry) -> Result<Config, i32> {
     })
 }
 
-fn start(registry: &Registry, entry: &Entry) -> i32 {
+/// `EmergencyId=user,password` starts for the administrator only.
+fn start(registry: &Registry, entry: &Entry, more: &[&str]) -> i32 {
     let cfg = match load(entry) {
         Ok(cfg) => cfg,
         Err(code) => return code,
@@ -88,6 +89,7 @@ fn start(registry: &Registry, entry: &Entry) -> i32 {
         .args(["server", "--root"])
         .arg(&registry.root)
         .args(["--name", &cfg.name])
+        .args(option(more, "EmergencyId").map(|_| "--emergency"))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -165,11 +167,9 @@ fn force(entry: &Entry) -> i32 {
     let _gone = kill_process(pid, Signal::KILL);
     wait_for_end(Some(pid));
     last_used(&cfg);
-    crate::history::History::open(cfg.history.as_deref(), &cfg.name).event(
-        "crash",
-        std::process::id(),
-        serde_json::json!({}),
-    );
+    if let Ok(history) = crate::history::History::open(cfg.history.as_deref(), &cfg.name) {
+        history.event("crash", std::process::id(), serde_json::json!({}));
+    }
     0
 }
 
@@ -220,8 +220,7 @@ fn native(cfg: &Config, op: Op, fault: &str) -> i32 {
         Ok((client, _)) => client,
         Err(code) => return if code == 239 { code } else { 1 },
     };
-    let failing = !fault.is_empty()
-        && ask(cfg, Op::State).is_some_and(|s| s["faults"][fault].as_str().is_some_and(|v| v != "0"));
+    let failing = !fault.is_empty() && ask(cfg, Op::State).is_some_and(|s| s["faults"][fault].as_str().is_some_and(|v| v != "0"));
     if failing {
         return 1;
     }

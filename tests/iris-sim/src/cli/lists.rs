@@ -134,14 +134,7 @@ pub fn all(registry: &Registry, cut: bool) -> i32 {
     for seen in registry.entries.iter().filter_map(look) {
         let mark = if seen.default { '>' } else { ' ' };
         let cfg = &seen.cfg;
-        let line = format!(
-            "{:<2} {mark}{:<15} {:<18} {:<6} {}",
-            seen.short,
-            cfg.name,
-            cfg.version,
-            cfg.superserver,
-            cfg.dir.display()
-        );
+        let line = format!("{:<2} {mark}{:<15} {:<18} {:<6} {}", seen.short, cfg.name, cfg.version, cfg.superserver, cfg.dir.display());
         text += &match line.char_indices().nth(QALL_WIDTH) {
             Some((at, _)) if cut => format!("{}~\n", &line[..at]),
             _ => format!("{line}\n"),

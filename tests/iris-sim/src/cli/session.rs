@@ -3,8 +3,8 @@
 use super::{lists, out};
 use crate::config::Config;
 use crate::objectscript::backup_general::{formal_spec, freeze_args, log_target, thaw_args};
-use crate::objectscript::classes::host_name;
 use crate::objectscript::interpreter::Interpreter;
+use crate::objectscript::system::host_name;
 use crate::objectscript::{Stop, parser, syntax};
 use crate::proto::{Client, Op, Reply};
 use crate::registry::Registry;
@@ -146,9 +146,7 @@ fn method_call(call: &str) -> Option<(String, String, Vec<Option<String>>)> {
     let commands = parser::parse(&format!("do {}", call.trim())).ok()?;
     match commands.as_slice() {
         [syntax::Command { only_if: None, what: syntax::What::Do(calls) }] => match calls.as_slice() {
-            [(syntax::Expr::ClassMethod { class, method, args }, None)] => {
-                Some((class.clone(), method.clone(), literals(args)?))
-            }
+            [(syntax::Expr::ClassMethod { class, method, args }, None)] => Some((class.clone(), method.clone(), literals(args)?)),
             _ => None,
         },
         _ => None,

@@ -56,13 +56,11 @@ impl Core {
     pub fn apply_group(&mut self, txn: u64, group: &Group) -> Result<(), UpdateError> {
         let number = self.lsn + 1;
         let mut changes = Vec::with_capacity(2 + group.also.len());
-        let sides =
-            [(&group.from, group.from_delta, &group.to), (&group.to, group.to_delta, &group.from)];
+        let sides = [(&group.from, group.from_delta, &group.to), (&group.to, group.to_delta, &group.from)];
         for (place, delta, partner) in sides {
             let old = self.get(place.0, &place.1)?;
             let old = old.as_deref().and_then(Account::decode).unwrap_or_default();
-            let new =
-                Account { balance: old.balance + delta, group: number, partner: Some(partner.clone()) };
+            let new = Account { balance: old.balance + delta, group: number, partner: Some(partner.clone()) };
             changes.push((place.0, place.1.clone(), Some(new.encode())));
         }
         for (sfn, key, value) in &group.also {

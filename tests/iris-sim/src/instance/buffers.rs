@@ -59,8 +59,7 @@ impl Buffers {
 
     /// The dirty blocks in write order, each with its version.
     pub fn dirty_blocks(&self) -> Vec<(u16, u32, u64)> {
-        let mut out: Vec<_> =
-            self.map.iter().filter(|(_, b)| b.dirty).map(|((sfn, number), b)| (*sfn, *number, b.version)).collect();
+        let mut out: Vec<_> = self.map.iter().filter(|(_, b)| b.dirty).map(|((sfn, number), b)| (*sfn, *number, b.version)).collect();
         out.sort_unstable();
         out
     }
@@ -74,11 +73,12 @@ impl Buffers {
 
     /// The write daemon has written `version` of the block.
     pub fn written(&mut self, sfn: u16, number: u32, version: u64) {
-        if let Some(buffer) = self.map.get_mut(&(sfn, number)) {
-            if buffer.dirty && buffer.version == version {
-                buffer.dirty = false;
-                self.dirty -= 1;
-            }
+        if let Some(buffer) = self.map.get_mut(&(sfn, number))
+            && buffer.dirty
+            && buffer.version == version
+        {
+            buffer.dirty = false;
+            self.dirty -= 1;
         }
     }
 

@@ -108,8 +108,7 @@ impl Core {
             sets.push(Set { sfn, key, old, new });
         }
         self.lsn += 1;
-        let journalled: Vec<Set> =
-            sets.iter().filter(|s| self.cfg.databases[s.sfn as usize].journalled).cloned().collect();
+        let journalled: Vec<Set> = sets.iter().filter(|s| self.cfg.databases[s.sfn as usize].journalled).cloned().collect();
         if !journalled.is_empty() {
             let at = self.journal.append(&Record::Update { lsn: self.lsn, txn, sets: journalled.clone() });
             if let Some(open) = self.txns.get_mut(&txn) {
@@ -141,7 +140,9 @@ impl Core {
     }
 
     pub fn rollback(&mut self, txn: u64) -> Result<(), UpdateError> {
-        let Some(ended) = self.txns.remove(&txn) else { return Ok(()) };
+        let Some(ended) = self.txns.remove(&txn) else {
+            return Ok(());
+        };
         self.lsn += 1;
         let sets = journal::undo(ended.sets.iter().cloned());
         self.journal.append(&Record::Rollback { lsn: self.lsn, txn, sets: sets.clone() });

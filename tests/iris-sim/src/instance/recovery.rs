@@ -65,17 +65,16 @@ impl Core {
         let files = journal::list(&[&cfg.journal, &cfg.alternate], &cfg.guid);
         let replay = journal::replay(&files, &image, &open)?;
         let count = files.last().map_or(1, |f| f.header.count + 1);
-        let journal = Journal::begin(
-            &cfg.guid,
-            &cfg.journal,
-            &cfg.alternate,
-            &cfg.journal_prefix,
-            cfg.journal_max,
-            cfg.journal_first,
-            count,
-            Reason::Startup,
-            today,
-        )?;
+        let settings = journal::Settings {
+            guid: cfg.guid.clone(),
+            primary: cfg.journal.clone(),
+            alternate: cfg.alternate.clone(),
+            prefix: cfg.journal_prefix.clone(),
+            max: cfg.journal_max,
+            first: cfg.journal_first,
+            compress: cfg.compress,
+        };
+        let journal = Journal::begin(settings, count, Reason::Startup, today)?;
         let mut wd = WriteDaemon::new(cycle, (image.clone(), open.clone()));
         wd.hold_position = Some((image, open));
         let mut core = Core {
@@ -133,15 +132,18 @@ fn recover_wij(cfg: &Config, dbs: &mut [Database], did: &mut Recovery) -> Result
     if !path.exists() {
         did.new_wij = true;
         let label = dbs.iter().map(|db| &db.label).max_by_key(|label| label.cycle);
-        return Wij::create(&path, WijHeader {
-            guid: cfg.guid.clone(),
-            block_size: cfg.block_size,
-            cycle: label.map_or(0, |l| l.cycle),
-            lsn: label.map_or(0, |l| l.lsn),
-            image: label.map(|l| l.image.clone()).unwrap_or_default(),
-            open: label.map(|l| l.open.clone()).unwrap_or_default(),
-            ..WijHeader::default()
-        });
+        return Wij::create(
+            &path,
+            WijHeader {
+                guid: cfg.guid.clone(),
+                block_size: cfg.block_size,
+                cycle: label.map_or(0, |l| l.cycle),
+                lsn: label.map_or(0, |l| l.lsn),
+                image: label.map(|l| l.image.clone()).unwrap_or_default(),
+                open: label.map(|l| l.open.clone()).unwrap_or_default(),
+                ..WijHeader::default()
+            },
+        );
     }
     let mut wij = Wij::open(&path)?;
     did.wij_cycle = wij.header.cycle;

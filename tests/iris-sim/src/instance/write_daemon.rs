@@ -150,7 +150,9 @@ impl Core {
 
     /// `WRTDMN Panic`: one dirty block goes straight to its database, without the WIJ. Returns SFN and block.
     pub fn wd_panic(&mut self) -> Result<Option<(u16, u32)>, StoreError> {
-        let Some((sfn, number, version)) = self.buffers.dirty_blocks().first().copied() else { return Ok(None) };
+        let Some((sfn, number, version)) = self.buffers.dirty_blocks().first().copied() else {
+            return Ok(None);
+        };
         self.journal.flush()?;
         let cycle = self.wd.cycle + 1;
         if let Some(bytes) = self.buffers.image(sfn, number, cycle, self.cfg.block_size as usize) {

@@ -62,13 +62,7 @@ pub fn thaw_args(values: &[Option<String>], check_credentials: bool) -> Result<T
         return Err("<PARAMETER>".into());
     }
     let text = |index: usize| values.get(index).cloned().flatten().unwrap_or_default();
-    Ok(ThawArgs {
-        log_file: log_target(&text(0)),
-        username: text(1),
-        password: text(2),
-        check_credentials,
-        native: false,
-    })
+    Ok(ThawArgs { log_file: log_target(&text(0)), username: text(1), password: text(2), check_credentials, native: false })
 }
 
 impl Interpreter {

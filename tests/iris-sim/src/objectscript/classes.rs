@@ -2,7 +2,7 @@
 
 use super::interpreter::{Eval, Interpreter};
 use super::syntax::Arg;
-use super::value::{Value, error_status, status_text};
+use super::value::{Value, error_status};
 use super::{Stop, backup_general};
 use crate::proto::Op;
 use serde_json::Value as Json;
@@ -53,7 +53,8 @@ impl Interpreter {
             "%SYSTEM.Process" => self.system(&["Process".into(), method.into()], args),
             "%SYSTEM.Monitor" => self.system(&["Monitor".into(), method.into()], args),
             "%SYSTEM.Version" => self.system(&["Version".into(), method.into()], args),
-            "%SYSTEM.INetInfo" if method == "LocalHostName" => Ok(host_name().into()),
+            "%SYS.System" if method == "InstanceGUID" => Ok(self.cfg.guid.as_str().into()),
+            "%SYSTEM.INetInfo" if method == "LocalHostName" => Ok(super::system::host_name().into()),
             _ => Err(Stop::Error(format!("<CLASS DOES NOT EXIST> *{class}"))),
         }
     }
@@ -92,26 +93,23 @@ impl Interpreter {
             "GetImageJournalInfo" => {
                 let (image, open) = (&journal["image"], &journal["image_open"]);
                 for (index, value) in
-                    [&image["file"], &image["offset"], &image["count"], &open["offset"], &open["count"]]
-                        .into_iter()
-                        .enumerate()
+                    [&image["file"], &image["offset"], &image["count"], &open["offset"], &open["count"]].into_iter().enumerate()
                 {
                     let value = if value.is_string() { text(value) } else { number(value) };
                     self.give(args, index, value)?;
                 }
                 true.into()
             }
-            _ => return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.System"))),
+            _ => {
+                return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.System")));
+            }
         })
     }
 
     fn journal_file(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
         let journal = self.done(Op::Journal)?;
         let file = self.text_arg(args, 0)?;
-        let found = journal["files"]
-            .as_array()
-            .and_then(|files| files.iter().find(|f| f["path"].as_str() == Some(file.as_str())))
-            .cloned();
+        let found = journal["files"].as_array().and_then(|files| files.iter().find(|f| f["path"].as_str() == Some(file.as_str()))).cloned();
         Ok(match method {
             "GetReason" => found.map(|f| f["reason_text"].as_str().unwrap_or_default().into()).unwrap_or_default(),
             "TranslateReason" => reason_text(file.parse().unwrap_or(0)).into(),
@@ -127,7 +125,9 @@ impl Interpreter {
                 self.give(args, 1, 1.0.into())?;
                 true.into()
             }
-            _ => return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.File"))),
+            _ => {
+                return Err(Stop::Error(format!("<METHOD DOES NOT EXIST> *{method},%SYS.Journal.File")));
+            }
         })
     }
 
@@ -188,10 +188,7 @@ impl Interpreter {
             if let Some(columns) = selected(&lower) {
                 for row in &mut rows {
                     let all = std::mem::take(row);
-                    *row = columns
-                        .iter()
-                        .filter_map(|c| all.iter().find(|(name, _)| name.to_lowercase() == *c).cloned())
-                        .collect();
+                    *row = columns.iter().filter_map(|c| all.iter().find(|(name, _)| name.to_lowercase() == *c).cloned()).collect();
                 }
             }
             return Ok(rows);
@@ -213,7 +210,9 @@ impl Interpreter {
     }
 
     pub fn member(&mut self, value: &Value, name: &str, args: Option<&[Arg]>) -> Eval<Value> {
-        let Value::Object(index) = value else { return Err(Stop::Error("<INVALID OREF>".into())) };
+        let Value::Object(index) = value else {
+            return Err(Stop::Error("<INVALID OREF>".into()));
+        };
         let index = *index;
         let unknown = |kind: &str| Err(Stop::Error(format!("<{kind} DOES NOT EXIST> *{name}")));
         match self.objects[index].clone() {
@@ -253,7 +252,9 @@ impl Interpreter {
 
     fn query_member(&mut self, index: usize, name: &str, args: &[Arg]) -> Eval<Value> {
         let first = self.text_arg(args, 0)?;
-        let Object::Query { text, rows, at } = self.objects[index].clone() else { return Ok(Value::default()) };
+        let Object::Query { text, rows, at } = self.objects[index].clone() else {
+            return Ok(Value::default());
+        };
         let column = |wanted: &str| {
             let row = rows.get(at.wrapping_sub(1))?;
             let by_name = row.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.clone());
@@ -280,93 +281,12 @@ impl Interpreter {
             "%SQLCODE" | "QueryIsValid" => f64::from(u8::from(name == "QueryIsValid")).into(),
             property => match column(property) {
                 Some(value) => value.into(),
-                None => return Err(Stop::Error(format!("<PROPERTY DOES NOT EXIST> *{property}"))),
+                None => {
+                    return Err(Stop::Error(format!("<PROPERTY DOES NOT EXIST> *{property}")));
+                }
             },
         })
     }
-
-    pub fn system(&mut self, path: &[String], args: &[Arg]) -> Eval<Value> {
-        let names: Vec<String> = path.iter().map(|p| p.to_lowercase()).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let values = self.values(args)?;
-        let first = values.first().cloned().flatten();
-        let slash = |p: &std::path::Path| Value::from(format!("{}/", p.display()));
-        Ok(match names.as_slice() {
-            ["status", "iserror"] => (!first.unwrap_or_default().truth()).into(),
-            ["status", "isok"] => first.unwrap_or_default().truth().into(),
-            ["status", "ok"] => true.into(),
-            ["status", "geterrortext" | "getoneerrortext"] => error_text(&first.unwrap_or_default().text()).into(),
-            ["status", "geterrorcodes"] => {
-                let text = first.unwrap_or_default().text();
-                status_text(&text).map(|_| "7201").unwrap_or_default().into()
-            }
-            ["status", "displayerror"] => {
-                let text = error_text(&first.unwrap_or_default().text());
-                self.out(&format!("\n{text}"));
-                true.into()
-            }
-            ["process", "terminate"] => {
-                let code = values.get(1).cloned().flatten().map_or(0.0, |v| v.number());
-                return Err(Stop::Halt(code as i32));
-            }
-            ["process", "currentdirectory"] => slash(&std::env::current_dir().unwrap_or_default()),
-            ["process", "username"] => "%System".into(),
-            ["process", "namespace"] | ["sys", "namespace"] => self.namespace.as_str().into(),
-            ["util", "managerdirectory"] => slash(&self.cfg.mgr()),
-            ["util", "installdirectory" | "datadirectory"] => slash(&self.cfg.dir),
-            ["util", "binarydirectory"] => slash(&self.cfg.root.join("bin")),
-            ["util", "getenviron"] => std::env::var(first.unwrap_or_default().text()).unwrap_or_default().into(),
-            ["version", "getversion"] => super::functions::special(self, "zversion")?,
-            ["version", "getmajor"] => self.cfg.version.split('.').next().unwrap_or_default().into(),
-            ["version", "getproduct"] => self.cfg.product.trim_start_matches("InterSystems ").into(),
-            ["monitor", "state"] => {
-                let info = self.done(Op::Info)?;
-                let state = match info["health"].as_str() {
-                    Some("hung") => -1.0,
-                    Some("warn") => 1.0,
-                    Some("alert") => 2.0,
-                    _ => 0.0,
-                };
-                state.into()
-            }
-            ["mirror", method] => self.mirror(method),
-            _ => return Err(Stop::Error(format!("<CLASS DOES NOT EXIST> *%SYSTEM.{}", path.join(".")))),
-        })
-    }
-
-    fn mirror(&self, method: &str) -> Value {
-        let kind = self.cfg.mirror_type.as_deref();
-        let status = self.cfg.mirror_status.as_deref().unwrap_or_default();
-        match method {
-            "ismember" => f64::from(match kind {
-                None => 0u8,
-                Some("Failover") => 1,
-                Some(_) => 2,
-            })
-            .into(),
-            "isprimary" => (status == "Primary").into(),
-            "isbackup" => (status == "Backup").into(),
-            "isasyncmember" => kind.is_some_and(|k| k != "Failover").into(),
-            "mirrorname" => self.cfg.mirror_name.clone().unwrap_or_default().into(),
-            "getstatus" if kind.is_none() => "NOTINIT".into(),
-            "getstatus" => status.to_uppercase().into(),
-            "getmembertype" => kind.unwrap_or("Not Member").into(),
-            _ => Value::default(),
-        }
-    }
-}
-
-/// `ERROR #7201: text`. The vendor's numbers 7200-7399 for these texts are not public; 7201 stands for all.
-fn error_text(status: &str) -> String {
-    status_text(status).map(|text| format!("ERROR #7201: {text}")).unwrap_or_default()
-}
-
-fn reason_text(code: u32) -> &'static str {
-    use crate::store::journal::Reason;
-    [Reason::Startup, Reason::User, Reason::Backup, Reason::SizeLimit]
-        .into_iter()
-        .find(|r| r.code() == code)
-        .map_or("unspecified", Reason::text)
 }
 
 /// The columns of `select a, b from ...`; none for `*` or a class query.
@@ -375,6 +295,10 @@ fn selected(lower: &str) -> Option<Vec<String>> {
     (!list.contains('*')).then(|| list.split(',').map(|c| c.trim().to_string()).collect())
 }
 
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+fn reason_text(code: u32) -> &'static str {
+    use crate::store::journal::Reason;
+    [Reason::Startup, Reason::User, Reason::Backup, Reason::SizeLimit]
+        .into_iter()
+        .find(|r| r.code() == code)
+        .map_or("unspecified", Reason::text)
 }

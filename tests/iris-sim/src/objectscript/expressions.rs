@@ -37,7 +37,7 @@ impl Parser {
                 self.at = back;
                 return Ok(left);
             };
-            if spaced && !self.chars.get(self.at + len).is_some_and(|c| *c == ' ') {
+            if spaced && self.chars.get(self.at + len).is_none_or(|c| *c != ' ') {
                 self.at = back;
                 return Ok(left);
             }

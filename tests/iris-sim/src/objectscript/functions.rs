@@ -1,9 +1,9 @@
 //! Operators, `$` functions and special variables.
 
-use super::{Stop, pattern};
 use super::interpreter::{Eval, Interpreter};
 use super::syntax::{Expr, Op};
 use super::value::Value;
+use super::{Stop, pattern};
 use jiff::Zoned;
 
 pub fn binary(op: Op, left: &Value, right: &Value) -> Eval<Value> {
@@ -20,7 +20,9 @@ pub fn binary(op: Op, left: &Value, right: &Value) -> Eval<Value> {
         Op::Add => (a + b).into(),
         Op::Subtract => (a - b).into(),
         Op::Multiply => (a * b).into(),
-        Op::Divide | Op::IntegerDivide | Op::Modulo if b == 0.0 => return Err(Stop::Error("<DIVIDE>".into())),
+        Op::Divide | Op::IntegerDivide | Op::Modulo if b == 0.0 => {
+            return Err(Stop::Error("<DIVIDE>".into()));
+        }
         Op::Divide => (a / b).into(),
         Op::IntegerDivide => (a / b).trunc().into(),
         Op::Modulo => a.rem_euclid(b).into(),
@@ -36,9 +38,7 @@ pub fn special(run: &mut Interpreter, name: &str) -> Eval<Value> {
     let now = Zoned::now();
     Ok(match name {
         "h" | "horolog" => horolog(&now, now.offset().seconds()).into(),
-        "zts" | "ztimestamp" => {
-            format!("{}.{:03}", horolog(&now, 0), now.millisecond()).into()
-        }
+        "zts" | "ztimestamp" => format!("{}.{:03}", horolog(&now, 0), now.millisecond()).into(),
         "zh" | "zhorolog" => {
             let ms = crate::clock::boot_ms();
             ((ms * 1000.0).round() / 1_000_000.0).into()
@@ -50,7 +50,8 @@ pub fn special(run: &mut Interpreter, name: &str) -> Eval<Value> {
         "io" | "principal" | "p" => "|TRM|:|0".into(),
         "x" => (run.column as f64).into(),
         "t" | "test" | "tlevel" | "tl" | "y" => "0".into(),
-        "ze" | "zerror" | "ec" | "ecode" | "device" => "".into(),
+        "ze" | "zerror" => run.last_error.as_str().into(),
+        "ec" | "ecode" | "device" => "".into(),
         _ => return Err(Stop::syntax()),
     })
 }
@@ -202,7 +203,9 @@ fn date_time(horolog: &str, with_time: bool, format: Option<f64>) -> String {
     let mut parts = horolog.split(',');
     let days: i64 = parts.next().and_then(|d| d.parse().ok()).unwrap_or(0);
     let seconds: i64 = parts.next().and_then(|s| s.parse::<f64>().ok()).unwrap_or(0.0) as i64;
-    let Ok(stamp) = jiff::Timestamp::from_second((days - 47_117) * 86_400 + seconds) else { return String::new() };
+    let Ok(stamp) = jiff::Timestamp::from_second((days - 47_117) * 86_400 + seconds) else {
+        return String::new();
+    };
     let at = stamp.to_zoned(jiff::tz::TimeZone::UTC);
     let date = if format == Some(3.0) { "%Y-%m-%d" } else { "%m/%d/%Y" };
     at.strftime(if with_time { format!("{date} %H:%M:%S") } else { date.to_string() }.as_str()).to_string()

@@ -21,6 +21,8 @@ pub struct Interpreter {
     pub objects: Vec<Object>,
     /// Where the terminal's cursor stands.
     pub column: usize,
+    /// `$ZERROR`: the last error.
+    pub last_error: String,
     variables: BTreeMap<String, Value>,
     test: bool,
 }
@@ -33,6 +35,7 @@ impl Interpreter {
             namespace: namespace.to_uppercase(),
             objects: Vec::new(),
             column: 0,
+            last_error: String::new(),
             variables: BTreeMap::new(),
             test: false,
         }
@@ -40,9 +43,12 @@ impl Interpreter {
 
     /// Runs one line as the terminal does.
     pub fn line(&mut self, line: &str) -> Eval<()> {
-        let commands = parser::parse(line)?;
-        match self.run(&commands) {
+        match parser::parse(line).and_then(|commands| self.run(&commands)) {
             Err(Stop::Quit) => Ok(()),
+            Err(Stop::Error(text)) => {
+                self.last_error = text.clone();
+                Err(Stop::Error(text))
+            }
             done => done,
         }
     }
@@ -74,10 +80,10 @@ impl Interpreter {
 
     fn run(&mut self, commands: &[Command]) -> Eval<()> {
         for command in commands {
-            if let Some(condition) = &command.only_if {
-                if !self.eval(condition)?.truth() {
-                    continue;
-                }
+            if let Some(condition) = &command.only_if
+                && !self.eval(condition)?.truth()
+            {
+                continue;
             }
             match &command.what {
                 What::If { branches, otherwise } => self.run_if(branches, otherwise)?,
@@ -97,6 +103,7 @@ impl Interpreter {
                 }
                 What::Try { body, name, catch } => match self.run(body) {
                     Err(Stop::Error(text)) => {
+                        self.last_error = text.clone();
                         if let Some(name) = name {
                             self.objects.push(Object::Exception(text));
                             self.variables.insert(name.clone(), Value::Object(self.objects.len() - 1));
@@ -256,8 +263,10 @@ impl Interpreter {
     fn assign(&mut self, target: &Target, value: Value) -> Eval<()> {
         match target {
             Target::Place(place) => self.put(place, value),
-            Target::Special(name) if name == "namespace" || name == "znspace" => {
-                self.change_namespace(&value.text())
+            Target::Special(name) if name == "namespace" || name == "znspace" => self.change_namespace(&value.text()),
+            Target::Special(name) if name == "ze" || name == "zerror" => {
+                self.last_error = value.text();
+                Ok(())
             }
             Target::Special(_) => Ok(()),
             Target::Property(object, name) => {

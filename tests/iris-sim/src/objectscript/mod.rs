@@ -12,6 +12,7 @@ pub mod interpreter;
 pub mod parser;
 pub mod pattern;
 pub mod syntax;
+pub mod system;
 pub mod value;
 
 /// Why a line ends early.

@@ -84,7 +84,8 @@ impl Parser {
         let name = self.word().to_lowercase();
         let only_if = if self.eat(':') { Some(self.expr()?) } else { None };
         // Two spaces follow a command without arguments; one the command of a block's end.
-        let bare = self.peek().is_none_or(|c| c == '}') || (self.peek() == Some(' ') && self.peek_at(1).is_none_or(|c| c == ' ' || c == '}'));
+        let bare =
+            self.peek().is_none_or(|c| c == '}') || (self.peek() == Some(' ') && self.peek_at(1).is_none_or(|c| c == ' ' || c == '}'));
         self.spaces();
         let what = match name.as_str() {
             "s" | "set" => What::Set(self.list(Self::assignment)?),
@@ -148,7 +149,9 @@ impl Parser {
                     let condition = self.condition()?;
                     branches.push((condition, self.block()?));
                 }
-                "else" => return Ok(What::If { branches, otherwise: self.block()? }),
+                "else" => {
+                    return Ok(What::If { branches, otherwise: self.block()? });
+                }
                 _ => {
                     self.at = back;
                     return Ok(What::If { branches, otherwise: Vec::new() });

@@ -48,7 +48,9 @@ fn atoms(pattern: &str) -> Option<Vec<Atom>> {
 }
 
 fn fits(text: &[char], atoms: &[Atom]) -> bool {
-    let Some((atom, rest)) = atoms.split_first() else { return text.is_empty() };
+    let Some((atom, rest)) = atoms.split_first() else {
+        return text.is_empty();
+    };
     let mut at = 0;
     let mut count = 0;
     loop {
@@ -57,7 +59,13 @@ fn fits(text: &[char], atoms: &[Atom]) -> bool {
         }
         let step = match &atom.what {
             What::Classes(classes) => usize::from(text.get(at).is_some_and(|c| in_classes(*c, classes))),
-            What::Text(part) => if text[at..].starts_with(part) { part.len() } else { 0 },
+            What::Text(part) => {
+                if text[at..].starts_with(part) {
+                    part.len()
+                } else {
+                    0
+                }
+            }
         };
         if step == 0 || count == atom.most {
             return false;

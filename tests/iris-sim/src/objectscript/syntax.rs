@@ -13,14 +13,28 @@ pub enum Expr {
     /// `$piece(...)`: the lower-case name without `$`.
     Function(String, Vec<Expr>),
     /// `$select(a:b,...)` and `$case(x,a:b,:c)`.
-    Choice { of: Option<Box<Expr>>, pairs: Vec<(Option<Expr>, Expr)> },
+    Choice {
+        of: Option<Box<Expr>>,
+        pairs: Vec<(Option<Expr>, Expr)>,
+    },
     Special(String),
     /// `##class(Name).Method(...)`.
-    ClassMethod { class: String, method: String, args: Vec<Arg> },
+    ClassMethod {
+        class: String,
+        method: String,
+        args: Vec<Arg>,
+    },
     /// `$system.Status.IsError(sc)`.
-    System { path: Vec<String>, args: Vec<Arg> },
+    System {
+        path: Vec<String>,
+        args: Vec<Arg>,
+    },
     /// `object.Property` or `object.Method(...)`.
-    Member { object: Box<Expr>, name: String, args: Option<Vec<Arg>> },
+    Member {
+        object: Box<Expr>,
+        name: String,
+        args: Option<Vec<Arg>>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +109,25 @@ pub enum What {
     Hang(Expr),
     Halt,
     Quit,
-    If { branches: Vec<(Expr, Vec<Command>)>, otherwise: Vec<Command> },
+    If {
+        branches: Vec<(Expr, Vec<Command>)>,
+        otherwise: Vec<Command>,
+    },
     /// The old one-line `else`: runs if the last `if` was false.
     Else(Vec<Command>),
-    For { range: Option<Range>, body: Vec<Command> },
-    While { condition: Expr, body: Vec<Command> },
-    Try { body: Vec<Command>, name: Option<String>, catch: Vec<Command> },
+    For {
+        range: Option<Range>,
+        body: Vec<Command>,
+    },
+    While {
+        condition: Expr,
+        body: Vec<Command>,
+    },
+    Try {
+        body: Vec<Command>,
+        name: Option<String>,
+        catch: Vec<Command>,
+    },
     Namespace(Expr),
     TStart,
     TCommit,

@@ -29,9 +29,13 @@ enum Ended {
 impl Server {
     /// ExternalFreeze. `None`: nobody is left to answer.
     pub fn freeze(&self, conn: &mut Conn, args: &FreezeArgs) -> Option<Reply> {
-        self.history.event("freeze_called", conn.pid, json!({
-            "native": args.native, "timeout_s": args.timeout_s, "limit_s": args.wd_suspend_limit_s,
-        }));
+        self.history.event(
+            "freeze_called",
+            conn.pid,
+            json!({
+                "native": args.native, "timeout_s": args.timeout_s, "limit_s": args.wd_suspend_limit_s,
+            }),
+        );
         let result = self.freeze_logged(conn, args);
         let outcome = match &result {
             Ok(_) => "ok",
@@ -57,7 +61,9 @@ impl Server {
 
     fn freeze_logged(&self, conn: &mut Conn, args: &FreezeArgs) -> Result<String, Ended> {
         let terminal = self.flag("terminal_log");
-        let Ok(mut stream) = conn.stream.try_clone() else { return Err(Ended::Abandoned) };
+        let Ok(mut stream) = conn.stream.try_clone() else {
+            return Err(Ended::Abandoned);
+        };
         let mut out = move |text: &str| send_out(&mut stream, text);
         let full = lock(&self.faults).text("disk_full") == Some("1");
         let mut log = open_log(&args.log_file, terminal, full, &mut out).map_err(Ended::Failed)?;
@@ -124,8 +130,7 @@ impl Server {
             let mut core = lock(&self.core);
             core.journal.use_alternate = self.flag("use_alternate");
             let file = core.switch_journal(Reason::Backup, &today()).map_err(|e| failed(&e.to_string()))?;
-            let offset =
-                core.add_marker(BACKUP_MARKER, &args.text).map_err(|_| "Failed to place journal marker".to_string())?;
+            let offset = core.add_marker(BACKUP_MARKER, &args.text).map_err(|_| "Failed to place journal marker".to_string())?;
             (file, offset)
         };
         let name = file.display();
@@ -133,9 +138,7 @@ impl Server {
         self.journal_log(&now, &file);
         self.console.journal_switched(&now, pid, &file);
         log.raw(&format!("\nJournal file switched to:\n{name}\n"));
-        let text = format!(
-            "Backup.General.ExternalFreeze: Start a journal restore for this backup with journal file: {name}"
-        );
+        let text = format!("Backup.General.ExternalFreeze: Start a journal restore for this backup with journal file: {name}");
         self.say(log, pid, 0, &text);
         log.raw(&format!("\nJournal marker set at\noffset {offset} of {name}\n"));
         Ok(())
@@ -167,9 +170,13 @@ impl Server {
             resume_at_ms: (limit_s > 0).then(|| now + self.scaled(limit_s as f64 * 1000.0)),
             limit_s,
         });
-        self.history.event("suspended", pid, json!({
-            "journal": core.journal.path(), "required": required, "cycle": core.wd.cycle,
-        }));
+        self.history.event(
+            "suspended",
+            pid,
+            json!({
+                "journal": core.journal.path(), "required": required, "cycle": core.wd.cycle,
+            }),
+        );
         Ok(required)
     }
 
@@ -223,8 +230,7 @@ impl Server {
         let core = lock(&self.core);
         let frozen_by = core.suspension.as_ref()?;
         let same = frozen_by.username == args.username && frozen_by.password == args.password;
-        (args.check_credentials && !frozen_by.username.is_empty() && !same)
-            .then(|| messages::WRONG_CREDENTIALS.to_string())
+        (args.check_credentials && !frozen_by.username.is_empty() && !same).then(|| messages::WRONG_CREDENTIALS.to_string())
     }
 
     /// `irisstat -W`: the function of ExternalThaw without a session.
@@ -296,12 +302,7 @@ fn send_out(stream: &mut std::os::unix::net::UnixStream, text: &str) {
     let _ = stream.write_all(&line);
 }
 
-fn open_log<'a>(
-    target: &LogTarget,
-    terminal: bool,
-    full: bool,
-    out: &'a mut dyn FnMut(&str),
-) -> Result<FreezeLog<'a>, String> {
+fn open_log<'a>(target: &LogTarget, terminal: bool, full: bool, out: &'a mut dyn FnMut(&str)) -> Result<FreezeLog<'a>, String> {
     match target {
         LogTarget::Terminal => Ok(FreezeLog::Terminal(out)),
         LogTarget::Nowhere if terminal => Ok(FreezeLog::Terminal(out)),

@@ -79,23 +79,17 @@ fn tick(server: &Server, pid: u32) -> bool {
         server.console.journal_switched(&Zoned::now(), pid, core.journal.path());
     }
     let _later = core.journal.flush();
-    if panic {
-        if let Ok(Some((sfn, number))) = core.wd_panic() {
-            lock(&server.faults).take("wd_panic");
-            let text = format!("WRTDMN Panic: SFN {sfn} Block {number} written directly to database");
-            let wall = Zoned::now();
-            server.console.log(
-                &wall,
-                pid,
-                2,
-                "WriteDaemon.Panic",
-                "Insufficient global buffers - WRTDMN in panic mode",
-            );
-            server.console.log(&wall, pid, 2, "WriteDaemon.Panic", &text);
-            server.history.event("wd_panic", pid, json!({"sfn": sfn, "block": number}));
-        }
+    if panic && let Ok(Some((sfn, number))) = core.wd_panic() {
+        lock(&server.faults).take("wd_panic");
+        let text = format!("WRTDMN Panic: SFN {sfn} Block {number} written directly to database");
+        let wall = Zoned::now();
+        server.console.log(&wall, pid, 2, "WriteDaemon.Panic", "Insufficient global buffers - WRTDMN in panic mode");
+        server.console.log(&wall, pid, 2, "WriteDaemon.Panic", &text);
+        server.history.event("wd_panic", pid, json!({"sfn": sfn, "block": number}));
     }
-    let Some(suspension) = core.suspension.as_mut() else { return panic };
+    let Some(suspension) = core.suspension.as_mut() else {
+        return panic;
+    };
     if suspension.resume_at_ms.is_some_and(|at| now >= at) {
         let limit = suspension.limit_s.to_string();
         core.resume();

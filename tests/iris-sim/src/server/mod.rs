@@ -153,10 +153,12 @@ impl Server {
     }
 }
 
-/// Runs the instance until it is stopped. `ready` is called once clients can connect.
-pub fn run(cfg: Config) -> Result<(), StoreError> {
+/// Runs the instance until it is stopped. In an emergency start nobody logs in but with `-B`.
+pub fn run(cfg: Config, emergency: bool) -> Result<(), StoreError> {
+    let _only_one = hold(&cfg)?;
     let console = Console { path: cfg.console_log(), flavor: cfg.flavor };
-    let history = History::open(cfg.history.as_deref(), &cfg.name);
+    let history_path = cfg.history.clone().unwrap_or_default();
+    let history = History::open(cfg.history.as_deref(), &cfg.name).map_err(StoreError::io("open history", &history_path))?;
     let pid = std::process::id();
     let started = Zoned::now();
     for path in cfg.lock_paths() {
@@ -167,18 +169,27 @@ pub fn run(cfg: Config) -> Result<(), StoreError> {
     startup::log(&cfg, &console, &recovery, had_wij, core.journal.path());
     let socket = cfg.socket_path();
     let listener = proto::listen(&socket).map_err(StoreError::io("listen", &socket))?;
-    history.event("start", pid, json!({
-        "pending_blocks": recovery.pending_blocks,
-        "replayed": recovery.replayed,
-        "rolled_back": recovery.rolled_back,
-    }));
+    history.event(
+        "start",
+        pid,
+        json!({
+            "pending_blocks": recovery.pending_blocks,
+            "replayed": recovery.replayed,
+            "rolled_back": recovery.rolled_back,
+        }),
+    );
+    let mut faults = Faults::default();
+    if emergency {
+        let refused = [("login".to_string(), "refused".to_string())].into();
+        faults.apply(refused).map_err(|e| StoreError::bad(&cfg.dir, e))?;
+    }
     let server: &'static Server = Box::leak(Box::new(Server {
         console,
         history,
         started,
         core: Mutex::new(core),
         changed: Condvar::new(),
-        faults: Mutex::default(),
+        faults: Mutex::new(faults),
         stalls: Mutex::default(),
         stopping: AtomicBool::new(false),
         cfg,
@@ -186,17 +197,26 @@ pub fn run(cfg: Config) -> Result<(), StoreError> {
     server.journal_log(&server.started, lock(&server.core).journal.path());
     std::thread::spawn(move || daemons::write_daemon(server));
     std::thread::spawn(move || daemons::timekeeper(server));
-    for stream in listener.incoming() {
-        if let Ok(stream) = stream {
-            std::thread::spawn(move || serve(server, stream));
-        }
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || serve(server, stream));
     }
     Ok(())
 }
 
+/// Two servers on the same files would destroy them.
+fn hold(cfg: &Config) -> Result<std::fs::File, StoreError> {
+    let path = Config::sim_json(&cfg.dir);
+    let file = std::fs::File::open(&path).map_err(StoreError::io("open configuration", &path))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| StoreError::bad(&path, "another server runs this instance"))?;
+    Ok(file)
+}
+
 /// One process's requests, until it ends; then its transaction rolls back.
 fn serve(server: &'static Server, stream: UnixStream) {
-    let Ok(read_half) = stream.try_clone() else { return };
+    let Ok(read_half) = stream.try_clone() else {
+        return;
+    };
     let mut conn = Conn { stream, pid: 0, txn: 0 };
     let mut reader = BufReader::new(read_half);
     let mut line = String::new();

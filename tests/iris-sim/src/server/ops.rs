@@ -60,9 +60,7 @@ impl Server {
             },
             Op::Set { sfn, key, value } => {
                 let txn = conn.txn;
-                self.updated(self.update_waiting(conn, |core| {
-                    core.update(txn, vec![(sfn, key.clone(), value.clone())])
-                }))
+                self.updated(self.update_waiting(conn, |core| core.update(txn, vec![(sfn, key.clone(), value.clone())])))
             }
             Op::Begin => {
                 if conn.txn == 0 {
@@ -128,7 +126,9 @@ impl Server {
                 return Some(Reply::Exit(REFUSED.0.into(), REFUSED.1));
             }
             if how == "password" && !emergency {
-                let Some(given) = &credentials else { return Some(Reply::Failed(ASK_CREDENTIALS.into())) };
+                let Some(given) = &credentials else {
+                    return Some(Reply::Failed(ASK_CREDENTIALS.into()));
+                };
                 let faults = lock(&self.faults);
                 let user = faults.text("login_user").unwrap_or("_SYSTEM");
                 let password = faults.text("login_password").unwrap_or("SYS");
@@ -146,7 +146,7 @@ impl Server {
             self.wait_change(20.0);
         }
         self.history.event("login", conn.pid, json!({}));
-        Some(Reply::Done(json!({"echo": !lock(&self.faults).text("session_echo").is_some_and(|v| v == "0")})))
+        Some(Reply::Done(json!({"echo": lock(&self.faults).text("session_echo").is_none_or(|v| v != "0")})))
     }
 
     fn updated(&self, result: Option<Result<f64, UpdateError>>) -> Option<Reply> {
@@ -202,7 +202,7 @@ impl Server {
         let list: Vec<Value> = files
             .iter()
             .map(|f| json!({
-                "path": f.path, "count": f.header.count, "size": f.size, "reason": f.header.reason.code(),
+                "path": f.path.display().to_string().trim_end_matches('z'), "count": f.header.count, "size": f.size, "reason": f.header.reason.code(),
                 "reason_text": f.header.reason.text(), "created": f.header.created,
             }))
             .collect();

@@ -30,18 +30,26 @@ pub fn log(cfg: &Config, console: &Console, did: &Recovery, had_wij: bool, journ
     let line = |severity, category: &str, text: &str| console.log(&now, pid, severity, category, text);
     line(0, "Generic.Event", &format!("{product} license file ({lock}) must be validated with License Server."));
     let megabytes = cfg.buffers * cfg.block_size as usize / 1_048_576;
-    line(0, "Generic.Event", &format!("Allocated {}MB shared memory: {megabytes}MB global buffers, 128MB routine buffers", megabytes + 302));
+    line(
+        0,
+        "Generic.Event",
+        &format!("Allocated {}MB shared memory: {megabytes}MB global buffers, 128MB routine buffers", megabytes + 302),
+    );
     line(0, "WriteDaemon.UsingWIJFile", &format!("Using WIJ file: {wij}"));
     if did.new_wij {
         line(0, "Generic.Event", "No journaling info from prior system");
         line(0, "WriteDaemon.CreatingNewWIJ", "Creating a new WIJ file");
         line(0, "WriteDaemon.CreatedNewWIJ", "New WIJ file created");
     }
-    line(0, "Generic.Event", &format!(
-        "\nStartup of {product} [IRIS for UNIX (model) {version}]\n        in ../bin/\n        with mgr: {mgr}\n        \
+    line(
+        0,
+        "Generic.Event",
+        &format!(
+            "\nStartup of {product} [IRIS for UNIX (model) {version}]\n        in ../bin/\n        with mgr: {mgr}\n        \
          with wij: {wij}\n        from: {mgr}/\n  System Initialized.",
-        version = cfg.version,
-    ));
+            version = cfg.version,
+        ),
+    );
     line(0, "WriteDaemon.Started", "Write daemon started.");
     for (sfn, db) in cfg.databases.iter().enumerate() {
         line(0, "Database.MountedRW", &format!("Mounted database {}/ (SFN {sfn}) read-write.", db.dir.display()));
@@ -54,10 +62,14 @@ pub fn log(cfg: &Config, console: &Console, did: &Recovery, had_wij: bool, journ
 /// INVENTED texts: journal recovery and rollback.
 fn recovered(did: &Recovery, line: &dyn Fn(u8, &str, &str)) {
     if let (Some(first), Some(last)) = (&did.first_journal, &did.last_journal) {
-        line(0, "Utility.Event", &format!(
-            "Journal recovery from {first} to {last}: {} records, {} transactions committed, {} rolled back",
-            did.replayed, did.committed, did.rolled_back
-        ));
+        line(
+            0,
+            "Utility.Event",
+            &format!(
+                "Journal recovery from {first} to {last}: {} records, {} transactions committed, {} rolled back",
+                did.replayed, did.committed, did.rolled_back
+            ),
+        );
     }
     if !did.missing_journals.is_empty() {
         let list: Vec<String> = did.missing_journals.iter().map(u64::to_string).collect();

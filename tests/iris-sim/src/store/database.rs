@@ -78,8 +78,7 @@ impl Database {
     }
 
     pub fn open(path: &Path) -> Result<Database, StoreError> {
-        let file =
-            OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open database", path))?;
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open database", path))?;
         let mut bytes = vec![0u8; LABEL];
         file.read_exact_at(&mut bytes, 0).map_err(StoreError::io("read label", path))?;
         let label = Label::decode(&bytes).ok_or_else(|| StoreError::bad(path, "the label is damaged"))?;
@@ -89,17 +88,12 @@ impl Database {
     pub fn read(&self, number: u32) -> Result<Block, StoreError> {
         let size = self.label.block_size as usize;
         let mut bytes = vec![0u8; size];
-        self.file
-            .read_exact_at(&mut bytes, offset(number, size))
-            .map_err(StoreError::io("read block", &self.path))?;
-        Block::decode(&bytes, number)
-            .map_err(|e| StoreError::bad(&self.path, format!("<DATABASE> block {number}: {e}")))
+        self.file.read_exact_at(&mut bytes, offset(number, size)).map_err(StoreError::io("read block", &self.path))?;
+        Block::decode(&bytes, number).map_err(|e| StoreError::bad(&self.path, format!("<DATABASE> block {number}: {e}")))
     }
 
     pub fn write(&self, number: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file
-            .write_all_at(bytes, offset(number, self.label.block_size as usize))
-            .map_err(StoreError::io("write block", &self.path))
+        self.file.write_all_at(bytes, offset(number, self.label.block_size as usize)).map_err(StoreError::io("write block", &self.path))
     }
 
     pub fn write_label(&self) -> Result<(), StoreError> {

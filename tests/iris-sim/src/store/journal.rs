@@ -63,22 +63,45 @@ pub struct Set {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// Changes that reach the buffers together; `txn` 0 is outside any transaction.
-    Update { lsn: u64, txn: u64, sets: Vec<Set> },
-    Commit { txn: u64 },
+    Update {
+        lsn: u64,
+        txn: u64,
+        sets: Vec<Set>,
+    },
+    Commit {
+        txn: u64,
+    },
     /// The changes that undo transaction `txn`.
-    Rollback { lsn: u64, txn: u64, sets: Vec<Set> },
-    Marker { id: i64, text: String },
+    Rollback {
+        lsn: u64,
+        txn: u64,
+        sets: Vec<Set>,
+    },
+    Marker {
+        id: i64,
+        text: String,
+    },
+}
+
+/// Where an instance's journals go.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub guid: String,
+    pub primary: PathBuf,
+    pub alternate: PathBuf,
+    pub prefix: String,
+    /// A file of this size is followed by the next.
+    pub max: u64,
+    /// Where records begin.
+    pub first: u64,
+    /// Closed files get the name of compressed ones.
+    pub compress: bool,
 }
 
 /// The file being written, and where the next one goes.
 pub struct Journal {
-    pub primary: PathBuf,
-    pub alternate: PathBuf,
+    pub settings: Settings,
     pub use_alternate: bool,
-    pub prefix: String,
-    pub max: u64,
-    pub first: u64,
-    pub guid: String,
     path: PathBuf,
     file: File,
     count: u64,
@@ -87,41 +110,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the writer on a first file.
-    #[allow(clippy::too_many_arguments)]
-    pub fn begin(
-        guid: &str,
-        primary: &Path,
-        alternate: &Path,
-        prefix: &str,
-        max: u64,
-        first: u64,
-        count: u64,
-        reason: Reason,
-        today: &str,
-    ) -> Result<Journal, StoreError> {
-        let (path, file) = create(primary, prefix, today, &JournalHeader {
-            guid: guid.into(),
-            count,
-            first,
-            created: today.into(),
-            reason,
-            previous: String::new(),
-        })?;
-        Ok(Journal {
-            primary: primary.into(),
-            alternate: alternate.into(),
-            use_alternate: false,
-            prefix: prefix.into(),
-            max,
-            first,
-            guid: guid.into(),
-            path,
-            file,
-            count,
-            flushed: first,
-            pending: Vec::new(),
-        })
+    /// Opens the writer on file number `count`.
+    pub fn begin(settings: Settings, count: u64, reason: Reason, today: &str) -> Result<Journal, StoreError> {
+        let header = settings.header(count, reason, today, String::new());
+        let (path, file) = create(&settings.primary, &settings.prefix, today, &header)?;
+        let flushed = settings.first;
+        Ok(Journal { settings, use_alternate: false, path, file, count, flushed, pending: Vec::new() })
     }
 
     pub fn path(&self) -> &Path {
@@ -134,11 +128,7 @@ impl Journal {
 
     /// Where the next record will stand.
     pub fn position(&self) -> Position {
-        Position {
-            count: self.count,
-            offset: self.flushed + self.pending.len() as u64,
-            file: self.path.display().to_string(),
-        }
+        Position { count: self.count, offset: self.flushed + self.pending.len() as u64, file: self.path.display().to_string() }
     }
 
     /// Puts a record into the journal buffer.
@@ -149,7 +139,7 @@ impl Journal {
     }
 
     pub fn over_limit(&self) -> bool {
-        self.flushed + self.pending.len() as u64 >= self.max
+        self.flushed + self.pending.len() as u64 >= self.settings.max
     }
 
     /// Writes the journal buffer to the file.
@@ -170,25 +160,32 @@ impl Journal {
     /// Closes this file and begins the next.
     pub fn switch(&mut self, reason: Reason, today: &str) -> Result<(), StoreError> {
         self.flush()?;
-        let header = JournalHeader {
-            guid: self.guid.clone(),
-            count: self.count + 1,
-            first: self.first,
-            created: today.into(),
-            reason,
-            previous: self.path.display().to_string(),
-        };
+        let settings = &self.settings;
+        let header = settings.header(self.count + 1, reason, today, self.path.display().to_string());
         let (first, second) = match self.use_alternate {
-            false => (&self.primary, &self.alternate),
-            true => (&self.alternate, &self.primary),
+            false => (&settings.primary, &settings.alternate),
+            true => (&settings.alternate, &settings.primary),
         };
-        let made = create(first, &self.prefix, today, &header);
-        let (path, file) = made.or_else(|e| create(second, &self.prefix, today, &header).map_err(|_| e))?;
-        self.path = path;
+        let made = create(first, &settings.prefix, today, &header);
+        // As the vendor: a directory that fails is replaced by the other.
+        let (path, file) = made.or_else(|e| create(second, &settings.prefix, today, &header).map_err(|_| e))?;
+        let closed = std::mem::replace(&mut self.path, path);
         self.file = file;
+        if settings.compress {
+            // Whoever has the plain name finds the file under both (facts 3.1).
+            let name = format!("{}z", closed.display());
+            std::fs::rename(&closed, name).map_err(StoreError::io("rename journal", &closed))?;
+        }
         self.count += 1;
-        self.flushed = self.first;
+        self.flushed = settings.first;
         Ok(())
+    }
+}
+
+impl Settings {
+    fn header(&self, count: u64, reason: Reason, today: &str, previous: String) -> JournalHeader {
+        let (guid, created) = (self.guid.clone(), today.to_string());
+        JournalHeader { guid, count, first: self.first, created, reason, previous }
     }
 }
 

@@ -52,13 +52,8 @@ pub struct Wij {
 
 impl Wij {
     pub fn create(path: &Path, header: WijHeader) -> Result<Wij, StoreError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(StoreError::io("create WIJ", path))?;
+        let file =
+            OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path).map_err(StoreError::io("create WIJ", path))?;
         let wij = Wij { header, path: path.to_path_buf(), file };
         wij.write_header()?;
         Ok(wij)

@@ -44,11 +44,11 @@ pub fn find(dirs: &[PathBuf]) -> Vec<Found> {
                 let guid = wij.header.guid.clone();
                 entry(&mut by_guid, &guid).wij = Some(wij);
             }
-        } else if looks_like_journal(path) {
-            if let Some(file) = journal::probe(path) {
-                let guid = file.header.guid.clone();
-                entry(&mut by_guid, &guid).journals.push(file);
-            }
+        } else if looks_like_journal(path)
+            && let Some(file) = journal::probe(path)
+        {
+            let guid = file.header.guid.clone();
+            entry(&mut by_guid, &guid).journals.push(file);
         }
     }
     // Log and lock lie beside a database, the manager's.
@@ -88,7 +88,9 @@ fn named(path: &Path, names: &[&str]) -> bool {
 /// `[prefix]YYYYMMDD.NNN`, with or without the `z` of a compressed file.
 fn looks_like_journal(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let Some((stem, number)) = name.rsplit_once('.') else { return false };
+    let Some((stem, number)) = name.rsplit_once('.') else {
+        return false;
+    };
     let number = number.trim_end_matches('z');
     number.len() == 3
         && number.bytes().all(|b| b.is_ascii_digit())
@@ -97,9 +99,13 @@ fn looks_like_journal(path: &Path) -> bool {
 }
 
 fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if kind.is_dir() {
             walk(&entry.path(), out);
         } else if kind.is_file() {

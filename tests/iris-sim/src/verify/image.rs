@@ -45,8 +45,7 @@ pub fn judge(found: Found) -> Report {
     links(&nodes, &loaded, "", &mut report);
     recover(&found, &loaded, &mut nodes, &mut report);
     report.clean = report.problems.is_empty();
-    report.frozen_image =
-        report.pending_blocks == 0 && report.last_event.ends_with("Backup.General.ExternalFreeze: System suspended");
+    report.frozen_image = report.pending_blocks == 0 && report.last_event.ends_with("Backup.General.ExternalFreeze: System suspended");
     report
 }
 
@@ -80,10 +79,7 @@ fn wij(found: &Found, loaded: &mut BTreeMap<u16, Loaded>, report: &mut Report) {
     if header.state == WijState::Complete {
         report.wij = "complete".into();
         if header.cycle != report.cycle {
-            report.problems.push(format!(
-                "the WIJ is of write daemon cycle {}, the databases of cycle {}",
-                header.cycle, report.cycle
-            ));
+            report.problems.push(format!("the WIJ is of write daemon cycle {}, the databases of cycle {}", header.cycle, report.cycle));
         }
         return;
     }
@@ -122,18 +118,16 @@ fn cycles(loaded: &BTreeMap<u16, Loaded>, report: &mut Report) {
     for db in loaded.values() {
         let name = &db.label.name;
         if db.label.cycle != report.cycle {
-            report.problems.push(format!(
-                "{name}: label of write daemon cycle {}, another database's of cycle {}",
-                db.label.cycle, report.cycle
-            ));
+            report
+                .problems
+                .push(format!("{name}: label of write daemon cycle {}, another database's of cycle {}", db.label.cycle, report.cycle));
         }
         for (number, block) in &db.blocks {
             match block {
                 Err(why) => report.problems.push(format!("{name}: block {number}: {why}")),
-                Ok(block) if block.cycle > db.label.cycle => report.problems.push(format!(
-                    "{name}: block {number} was written in cycle {}, the label is of cycle {}",
-                    block.cycle, db.label.cycle
-                )),
+                Ok(block) if block.cycle > db.label.cycle => report
+                    .problems
+                    .push(format!("{name}: block {number} was written in cycle {}, the label is of cycle {}", block.cycle, db.label.cycle)),
                 Ok(_) => {}
             }
         }
@@ -160,8 +154,12 @@ fn nodes(loaded: &BTreeMap<u16, Loaded>, report: &mut Report) -> Nodes {
 fn links(nodes: &Nodes, loaded: &BTreeMap<u16, Loaded>, when: &str, report: &mut Report) {
     let name = |sfn: u16| loaded.get(&sfn).map_or("?", |l| l.label.name.as_str()).to_string();
     for ((sfn, key), (number, value)) in nodes.iter().filter(|((_, key), _)| key.starts_with(GLOBAL)) {
-        let Some(account) = Account::decode(value) else { continue };
-        let Some(partner) = &account.partner else { continue };
+        let Some(account) = Account::decode(value) else {
+            continue;
+        };
+        let Some(partner) = &account.partner else {
+            continue;
+        };
         if !loaded.contains_key(&partner.0) {
             continue;
         }
@@ -172,7 +170,10 @@ fn links(nodes: &Nodes, loaded: &BTreeMap<u16, Loaded>, when: &str, report: &mut
         if group < account.group {
             report.problems.push(format!(
                 "{}: block {at} is older than {} block {number}{when}: {key} was changed with {} in update {}, which is missing there",
-                name(partner.0), name(*sfn), partner.1, account.group
+                name(partner.0),
+                name(*sfn),
+                partner.1,
+                account.group
             ));
         }
     }
@@ -180,14 +181,12 @@ fn links(nodes: &Nodes, loaded: &BTreeMap<u16, Loaded>, when: &str, report: &mut
 
 /// Journal recovery in memory, if the journals reach back far enough.
 fn recover(found: &Found, loaded: &BTreeMap<u16, Loaded>, nodes: &mut Nodes, report: &mut Report) {
-    let Some(label) = loaded.values().map(|l| &l.label).max_by_key(|l| l.cycle) else { return };
+    let Some(label) = loaded.values().map(|l| &l.label).max_by_key(|l| l.cycle) else {
+        return;
+    };
     report.journal_first_needed = label.open.file.clone();
     if !found.journals.is_empty() && report.problems.is_empty() {
-        let holds_image = found
-            .journals
-            .iter()
-            .find(|f| f.header.count == label.image.count)
-            .is_some_and(|f| f.size >= label.image.offset);
+        let holds_image = found.journals.iter().find(|f| f.header.count == label.image.count).is_some_and(|f| f.size >= label.image.offset);
         match journal::replay(&found.journals, &label.image, &label.open) {
             Ok(replay) if replay.missing.is_empty() && holds_image => {
                 for set in replay.sets {

@@ -76,7 +76,9 @@ impl Report {
             (false, ..) => "torn: the files are not of one moment".to_string(),
             (true, true, _) => "clean: image of a frozen instance, nothing pending in the WIJ".to_string(),
             (true, false, 0) => "clean: nothing pending in the WIJ, not taken in a freeze".to_string(),
-            (true, false, n) => format!("clean after WIJ recovery of {n} blocks (crash-consistent, not frozen)"),
+            (true, false, n) => {
+                format!("clean after WIJ recovery of {n} blocks (crash-consistent, not frozen)")
+            }
         };
         format!("{verdict}\n{out}")
     }

@@ -1,5 +1,6 @@
 //! An instance of its own for each test, by its command line only.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::disallowed_methods, reason = "the model is outside the agent's doors")]
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
