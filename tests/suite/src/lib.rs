@@ -1,3 +1,5 @@
 //! Fixtures and rules that need more than one crate.
 
 pub mod gtm;
+pub mod host;
+pub mod house;

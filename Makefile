@@ -1,0 +1,71 @@
+# Two commands do everything on a new Debian machine with a Rust toolchain: `make demo` and `make test`.
+# As root they install the packages they need; otherwise they say which ones are missing.
+#
+#   make demo                    the main job, on real GT.M and on the IRIS model (about 2 minutes after the build)
+#   make demo INSTANCE=IRIS      a rehearsal on your own instance: freeze, ask, thaw, no snapshot
+#   make test                    all tests;  UPDATE=1 make test rewrites the generated files
+#   make test-long               the full matrices, with their counts
+#   make bench                   the figures of docs/figures.md
+#   make lint                    clippy, rustfmt, cargo-deny
+#   make fuzz FUZZ_SECONDS=60    every fuzz target for a while
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-long demo bench lint fuzz
+
+NEXTEST_VERSION := 0.9.143
+PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev
+# The kill matrix stops the binary at named points; a release is built without them.
+FEATURES := --features snapfreeze/points
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROFILE := default
+FUZZ_SECONDS := 60
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	@missing=; \
+	if command -v dpkg-query >/dev/null; then \
+	  for p in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	  done; \
+	else echo "setup: this is no Debian; these packages' programs are needed: $(PACKAGES)"; fi; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then echo "setup: missing; run: sudo apt-get install$$missing"; fi
+	@command -v cargo >/dev/null || { echo "setup: a Rust toolchain is needed (cargo is not in PATH)"; exit 1; }
+
+test: setup
+	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
+	cargo build --workspace --bins $(FEATURES)
+	cargo nextest run --workspace $(FEATURES) --profile $(PROFILE)
+	@$(TARGET)/debug/skips $(TARGET)/nextest/$(PROFILE)/junit.xml tests/suite/skips-ci.txt
+
+test-long: export SNAPFREEZE_LONG = 1
+test-long:
+	@$(MAKE) --no-print-directory test PROFILE=long
+
+demo: setup
+	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
+	@$(TARGET)/release/demo $(if $(INSTANCE),--instance $(INSTANCE))
+
+bench: setup
+	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
+	@$(TARGET)/release/bench
+
+lint:
+	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo fmt --all -- --check
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  cargo deny --offline check licenses bans sources; \
+	  echo "lint: advisories need their database from the network: run 'cargo deny check advisories' where it can be reached"; \
+	else echo "lint: cargo-deny is not installed (cargo install cargo-deny --locked); licences, bans and sources were not checked"; fi
+
+fuzz:
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	@for t in $$(cargo fuzz list --fuzz-dir tests/fuzz); do \
+	  echo "fuzz: $$t"; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz -s none $$t -- -max_total_time=$(FUZZ_SECONDS); \
+	done

@@ -1,0 +1,6 @@
+//! What the rules about the repository need: sources, manifests, documents, a running agent. Each rule is a function
+//! from text to findings, so that a test can feed it a bad sample and see it fail.
+
+pub mod agent;
+pub mod rules;
+pub mod skips;

@@ -1,0 +1,1 @@
+//! Rules over sources and documents.
