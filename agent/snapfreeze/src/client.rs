@@ -28,13 +28,27 @@ impl Client {
         self.call(Method::GET, path, Bytes::new(), within).await
     }
 
+    /// A reply that is no JSON.
+    pub async fn text(&self, path: &str, within: Duration) -> Result<String, Problem> {
+        let (status, bytes) = self.exchange(Method::GET, path, Bytes::new(), within).await?;
+        match status.is_success() {
+            true => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            false => Err(Problem::new(Code::Internal, format!("{path}: {status}"))),
+        }
+    }
+
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B, within: Duration) -> Result<T, Problem> {
         let body = serde_json::to_vec(body).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
         self.call(Method::POST, path, body.into(), within).await
     }
 
-    /// `Agent.Unreachable` means that no request was sent; a reply that did not come is `Internal`, and the caller asks again.
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<T, Problem> {
+        let (status, bytes) = self.exchange(method, path, body, within).await?;
+        reply(status, &bytes)
+    }
+
+    /// `Agent.Unreachable` means that no request was sent; a reply that did not come is `Internal`, and the caller asks again.
+    async fn exchange(&self, method: Method, path: &str, body: Bytes, within: Duration) -> Result<(StatusCode, Bytes), Problem> {
         let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(&self.socket)).await {
             Ok(Ok(s)) => s,
             Ok(Err(e)) => return Err(self.unreachable(&e.to_string())),
@@ -55,7 +69,7 @@ impl Client {
             let status = response.status();
             let bytes = Limited::new(response.into_body(), MAX_REPLY).collect().await.map_err(|e| lost(e.to_string()))?.to_bytes();
             connection.abort();
-            reply(status, &bytes)
+            Ok((status, bytes))
         };
         tokio::time::timeout(within, exchange).await.unwrap_or_else(|_| Err(lost(format!("not within {} s", within.as_secs()))))
     }

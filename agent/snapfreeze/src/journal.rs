@@ -8,6 +8,7 @@
 //! ```
 //! Each slot is one line `crc32 length json`, padded with spaces. An empty slot is spaces.
 
+use crate::points::reach;
 use lifecycle::{Found, Order, Past};
 use protocol::outcome::{BrokenReason, Window, WindowState};
 use protocol::{BackupId, BootId, BootMs, Code, InstanceName, WallMs, WindowRules};
@@ -126,7 +127,9 @@ impl Journal {
         let (path, new) = (self.path(intent.id), self.path(intent.id).with_extension("new"));
         let mut f = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new).map_err(io("make", &new))?;
         f.write_all(&bytes).and_then(|()| f.sync_all()).map_err(io("write", &new))?;
+        reach("agent.entry.written");
         std::fs::rename(&new, &path).map_err(io("name", &path))?;
+        reach("agent.entry.named");
         self.sync_dir()
     }
 

@@ -71,8 +71,20 @@ async fn verb(verb: &Verb, config: &Config, out: Out) -> u8 {
         Verb::Freeze(a) => verbs::freeze::freeze(config, a, out).await,
         Verb::Frozen => verbs::freeze::frozen(config, out).await,
         Verb::Thaw(a) => verbs::thaw::thaw(config, a, out).await,
+        Verb::Backup(a) => verbs::backup::backup(config, a, out).await,
+        Verb::List(a) => verbs::catalogue::list(config, a, out),
+        Verb::Show(a) => verbs::catalogue::show(config, a, out),
+        Verb::Verify(a) => verbs::catalogue::verify(config, a, out),
+        Verb::Keep(a) => verbs::catalogue::keep(config, a, out),
+        Verb::Prune(a) => verbs::catalogue::prune(config, a, out),
         Verb::Rehearse(a) => verbs::freeze::rehearse(config, a, out).await,
-        _ => out.problem(&Problem::new(Code::UsageInvalid, "not built yet")),
+        Verb::Check(a) => verbs::check::check(config, a, out).await,
+        Verb::Setup(a) => verbs::help::setup(config, &a.engine, out),
+        Verb::Metrics(a) => verbs::metrics::metrics(config, a, out).await,
+        Verb::Diagnose(a) => verbs::diagnose::diagnose(config, &a.to, out),
+        Verb::Explain { code } => verbs::help::explain(code.as_deref(), out),
+        Verb::Completions { shell } => verbs::help::completions(*shell),
+        Verb::Man { dir } => verbs::help::man(dir, out),
     }
 }
 

@@ -76,6 +76,7 @@ pub fn arm(orders: &Orders) -> Result<Left, String> {
         Some(p) if cfg!(feature = "points") => call.env("SNAPFREEZE_POINTS", p),
         _ => call,
     };
+    points::reach("agent.watchdog.before");
     let by = boot_now().plus(READY_MS);
     let mut running = Running::start(call).map_err(|e| crate::chain(&e))?;
     running.feed(serde_json::to_vec(orders).map_err(|e| e.to_string())?);
@@ -85,6 +86,7 @@ pub fn arm(orders: &Orders) -> Result<Left, String> {
         Ok(None) => return Err("the watchdog did not say READY in time".into()),
         Err(e) => return Err(crate::chain(&e)),
     }
+    points::reach("agent.watchdog.ready");
     let pid = running.id();
     let start_time = exec::start_time_of(pid).ok_or("the watchdog ended at once")?;
     let left = running.leave().map_err(|e| crate::chain(&e))?;
@@ -125,6 +127,7 @@ pub fn end_recorded(run_dir: &Path, only: Option<BackupId>) {
 
 /// The process `snapfreeze watchdog`.
 pub fn main() -> Result<(), String> {
+    points::reach("watchdog.start");
     let mut text = String::new();
     std::io::stdin().take(1 << 20).read_to_string(&mut text).map_err(|e| e.to_string())?;
     let orders: Orders = serde_json::from_str(&text).map_err(|e| format!("no orders on standard input: {e}"))?;
@@ -202,6 +205,7 @@ impl Me {
                 }
                 Known::Yes | Known::Unknown => {
                     self.log("thawing");
+                    points::reach("watchdog.thaw.before");
                     let (set, rung_ms) = (self.set.clone(), self.orders.rung_ms);
                     let thawed = tokio::task::spawn_blocking(move || {
                         let (outcome, answers) = instances::thaw(&set, &BTreeMap::new(), &mut BTreeMap::new(), rung_ms, &|_, _| {});
@@ -210,6 +214,7 @@ impl Me {
                     })
                     .await
                     .unwrap_or((false, vec!["the thaw panicked".into()]));
+                    points::reach("watchdog.thaw.after");
                     for r in &thawed.1 {
                         self.log(r);
                     }

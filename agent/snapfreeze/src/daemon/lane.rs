@@ -113,12 +113,14 @@ impl Lane {
             Some((of, left)) if of == id => left.end(boot_now().plus(DISARM_MS)),
             other => self.dog = other,
         }
+        reach("agent.disarm.watchdog");
         // Also one that an agent before us left behind.
         watchdog::end_recorded(&self.run_dir, Some(id));
         let closed = match self.journal.get(id) {
             Some(e) if e.outcome.is_none() => self.journal.finish(id, &Outcome { window: None, fault: None, guard: None }),
             _ => Ok(()),
         };
+        reach("agent.disarm.closed");
         if let Err(e) = closed.and_then(|()| if self.journal.get(id).is_some() { self.journal.done(id) } else { Ok(()) }) {
             crate::log_alarm(&format!("the entry of {id} could not be closed: {}", crate::chain(&e)));
         }

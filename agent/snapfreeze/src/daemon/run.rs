@@ -403,7 +403,9 @@ impl Run {
                     self.last = Some(window.clone());
                     self.results.insert(id, window.clone());
                 }
+                reach("agent.tell.before");
                 self.tell(id, Answer::Thawed(window, fault, why));
+                reach("agent.tell.after");
             }
             News::LeftFrozen => {
                 self.left_frozen = true;
@@ -509,12 +511,16 @@ fn worker(name: &str, tx: UnboundedSender<Msg>) -> Sender<Work> {
 fn carry(w: &Work) -> Msg {
     match w {
         Work::Freeze { id, set, order, cancel } => {
+            reach("agent.freezer.before");
             let (outcome, answers) = instances::freeze(set, order, cancel);
+            reach("agent.freezer.after");
             Msg::FreezeDone(*id, outcome, answers)
         }
         Work::Thaw { id, set, held, proofs, rung_ms } => {
             let (mut proofs, begun) = (proofs.clone(), boot_now_us());
+            reach("agent.thawer.before");
             let (outcome, answers) = instances::thaw(set, held, &mut proofs, *rung_ms, &|_, _| {});
+            reach("agent.thawer.after");
             Msg::ThawDone { id: *id, outcome, answers, proofs, took_us: boot_now_us() - begun }
         }
         Work::Ask { id, set, ms } => Msg::Event(Event::GuardAnswered(*id, instances::worst(&instances::ask(set, *ms)))),

@@ -1,0 +1,234 @@
+//! `list`, `show`, `verify`, `keep`, `prune`.
+
+use super::freeze::{say_marks, say_window};
+use super::progress::Bar;
+use crate::cli;
+use crate::config::Config;
+use crate::out::Out;
+use comfy_table::{Table, presets};
+use doors::clock::wall_now;
+use protocol::code::exit;
+use protocol::wire::Problem;
+use protocol::{Code, Verdict, WallMs};
+use serde_json::json;
+use std::path::PathBuf;
+use storage::catalogue::retain::Policy;
+use storage::catalogue::store::{self, Entry, State};
+use storage::catalogue::{Error, files};
+
+/// Until further notice.
+const FOR_EVER: &str = "9999-12-31T00:00:00Z";
+
+pub fn dirs(config: &Config, place: &cli::Where) -> Result<Vec<PathBuf>, Problem> {
+    let dirs = if place.to.is_empty() { &config.backup.to } else { &place.to };
+    if dirs.is_empty() {
+        return Err(Problem::new(Code::UsageInvalid, "no catalogue directory is known").next("name it with --to DIR, or set [backup] to = [\"DIR\"]"));
+    }
+    Ok(dirs.clone())
+}
+
+pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
+    let all = match dirs(config, place).and_then(|d| store::list(&d).map_err(|e| e.problem())) {
+        Ok(a) => a,
+        Err(p) => return out.problem(&p),
+    };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["ID", "FROZEN AT", "VERDICT", "WINDOW", "INSTANCES", "RESTORE FROM", "KEPT"]);
+    for e in &all {
+        out.object("entry", &as_json(e));
+        let t = e.tags();
+        let names: Vec<String> = t.map(|t| t.instances.iter().map(|i| i.instance.to_string()).collect()).unwrap_or_default();
+        table.add_row([
+            e.name.clone(),
+            crate::when(e.at),
+            e.state.word().to_uppercase(),
+            t.and_then(|t| t.window_ms).map(|ms| format!("{ms} ms")).unwrap_or_default(),
+            names.join(","),
+            t.map(|t| t.restore_from().join(" ")).unwrap_or_default(),
+            t.and_then(|t| t.keep_until).map(|_| "yes").unwrap_or_default().to_owned(),
+        ]);
+    }
+    if all.is_empty() {
+        out.say("no backups yet; make one with `snapfreeze backup --to DIR`");
+    } else {
+        out.say(table.to_string());
+    }
+    exit::DONE
+}
+
+fn as_json(e: &Entry) -> serde_json::Value {
+    let (manifest, tags) = match &e.state {
+        State::Set { manifest, tags } => (Some(manifest), Some(tags)),
+        State::Newer { .. } | State::Partial | State::Damaged { .. } | State::Foreign => (None, None),
+    };
+    let why = match &e.state {
+        State::Damaged { why } => why.clone(),
+        State::Newer { schema } => format!("schema {schema} is newer than this program"),
+        State::Set { .. } | State::Partial | State::Foreign => String::new(),
+    };
+    json!({
+        "id": e.name, "dir": e.dir, "at": e.at, "state": e.state.word(), "why": why,
+        "tags": manifest.map(|m| &m.tags), "window": manifest.and_then(|m| m.window.as_ref()),
+        "restore_from": tags.map(|t| t.restore_from()),
+    })
+}
+
+fn one(config: &Config, args: &cli::One) -> Result<Entry, Problem> {
+    dirs(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))
+}
+
+pub fn show(config: &Config, args: &cli::One, out: Out) -> u8 {
+    let e = match one(config, args) {
+        Ok(e) => e,
+        Err(p) => return out.problem(&p),
+    };
+    out.object("entry", &as_json(&e));
+    out.say(format!("{}  {}  {}", e.state.word().to_uppercase(), e.name, e.dir.display()));
+    match &e.state {
+        State::Set { manifest, tags } => {
+            if let Some(w) = &manifest.window {
+                if !out.json {
+                    say_window(w, out);
+                }
+            }
+            say_marks(&tags.instances, out);
+            if let Verdict::Broken(r) = &tags.verdict {
+                out.say(format!("  broken: {r}"));
+            }
+            for p in &manifest.parts {
+                out.say(format!("  {} by {}: {} files, {} bytes", p.path.display(), p.method, p.files, p.bytes));
+            }
+            for (k, v) in &manifest.tags {
+                out.say(format!("  {k} = {v}"));
+            }
+        }
+        State::Damaged { why } => out.say(format!("  {why}")),
+        State::Newer { schema } => out.say(format!("  written by a newer snapfreeze (schema {schema})")),
+        State::Partial | State::Foreign => {}
+    }
+    exit::DONE
+}
+
+pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
+    let e = match one(config, args) {
+        Ok(e) => e,
+        Err(p) => return out.problem(&p),
+    };
+    let State::Set { manifest, tags } = &e.state else {
+        return out.problem(&Problem::new(Code::CatalogueDamaged, format!("{} is {}: nothing to verify", e.name, e.state.word())));
+    };
+    let report = {
+        let bar = Bar::new(out, "verify");
+        files::verify(&e.dir, manifest, &|p| bar.show(p))
+    };
+    match report {
+        Ok(r) => {
+            out.object("verify", &json!({ "id": e.name, "good": r.good(), "verdict": tags.verdict, "report": r }));
+            for m in &r.missing {
+                out.say(format!("missing  {m}"));
+            }
+            for x in &r.extra {
+                out.say(format!("extra    {x}"));
+            }
+            for (path, what) in &r.changed {
+                out.say(format!("changed  {path}: {what}"));
+            }
+            if !r.good() {
+                return out.problem(&Problem::new(Code::CatalogueDamaged, "the set is not what was recorded").next("do not restore from it; use another set"));
+            }
+            let by = if r.checksums { "sizes and checksums" } else { "sizes only" };
+            out.say(format!("{} files, {} bytes as recorded ({by})", r.files, r.bytes));
+            match &tags.verdict {
+                Verdict::Held => exit::DONE,
+                // Intact, and still not consistent: no path gives 0 for such a set.
+                Verdict::Pending => out.problem(&Problem::new(Code::WindowBroken, "the files are intact, but the set has no verdict")),
+                Verdict::Broken(r) => out.problem(&Problem::new(Code::WindowBroken, format!("the files are intact, but the set is broken: {r}"))),
+            }
+        }
+        Err(e) => out.problem(&e.problem()),
+    }
+}
+
+pub fn keep(config: &Config, args: &cli::Keep, out: Out) -> u8 {
+    let entry = match one(config, &cli::One { id: args.id.clone(), place: cli::Where { to: args.place.to.clone() } }) {
+        Ok(e) => e,
+        Err(p) => return out.problem(&p),
+    };
+    let until = match args.until.as_deref().map_or_else(|| parse_day(FOR_EVER), parse_day) {
+        Ok(u) => u,
+        Err(p) => return out.problem(&p),
+    };
+    let done = if args.drop { store::unkeep(&entry.dir) } else { store::keep(&entry.dir, until, &args.reason) };
+    match done {
+        Ok(_) => {
+            out.object("keep", &json!({ "id": entry.name, "until": (!args.drop).then_some(until), "reason": args.reason }));
+            out.say(if args.drop { format!("{} follows the retention again", entry.name) } else { format!("{} is kept until {}", entry.name, crate::when(until)) });
+            exit::DONE
+        }
+        Err(e) => out.problem(&e.problem()),
+    }
+}
+
+/// A day, or a moment.
+fn parse_day(s: &str) -> Result<WallMs, Problem> {
+    let moment = if s.len() == 10 { format!("{s}T00:00:00Z") } else { s.to_owned() };
+    moment
+        .parse::<jiff::Timestamp>()
+        .map(|t| WallMs(t.as_millisecond()))
+        .map_err(|_| Problem::new(Code::UsageInvalid, format!("{s:?} is no day: use a form such as 2027-01-31")))
+}
+
+pub fn prune(config: &Config, args: &cli::Prune, out: Out) -> u8 {
+    let b = &config.backup;
+    let pick = |a: Option<u32>, c: Option<u32>| a.or(c).unwrap_or(0);
+    let policy = Policy {
+        keep_last: pick(args.keep_last, b.keep_last),
+        daily: pick(args.keep_daily, b.keep_daily),
+        weekly: pick(args.keep_weekly, b.keep_weekly),
+        monthly: pick(args.keep_monthly, b.keep_monthly),
+        ..Policy::default()
+    };
+    let dirs = match dirs(config, &args.place) {
+        Ok(d) => d,
+        Err(p) => return out.problem(&p),
+    };
+    let plan = match store::prune_plan(&dirs, &policy, wall_now()) {
+        Ok(p) => p,
+        Err(e) => return out.problem(&e.problem()),
+    };
+    for (e, d) in &plan {
+        let bytes = e_bytes(e);
+        out.object("decision", &json!({ "id": e.name, "delete": d.delete, "bytes": bytes, "reason": d.reason, "state": e.state.word() }));
+        out.say(format!("{}  {}  {:>14} bytes  {}", if d.delete { "delete" } else { "keep  " }, e.name, bytes, d.reason));
+    }
+    let doomed = plan.iter().filter(|(_, d)| d.delete).count();
+    if !args.yes {
+        out.say(format!("{doomed} to delete; nothing was deleted (use --yes)"));
+        return exit::DONE;
+    }
+    let (mut gone, mut failed): (u64, Vec<Error>) = (0, Vec::new());
+    let done = store::prune(&dirs, &policy, wall_now(), &mut |e, _, r| match r {
+        Ok(()) => {
+            gone += 1;
+            out.object("deleted", &json!({ "id": e.name }));
+        }
+        Err(err) => failed.push(err),
+    });
+    out.say(format!("{gone} deleted"));
+    match done.err().or(failed.pop()) {
+        None => exit::DONE,
+        Some(e) => out.problem(&e.problem()),
+    }
+}
+
+fn e_bytes(e: &Entry) -> u64 {
+    match &e.state {
+        State::Set { manifest, .. } => manifest.finished.as_ref().map_or(manifest.estimate.bytes, |f| f.bytes),
+        State::Newer { .. } | State::Partial | State::Damaged { .. } | State::Foreign => 0,
+    }
+}
+
+/// Age of the newest held set, `None` when there is none.
+pub fn newest_held(dirs: &[PathBuf]) -> Result<Option<WallMs>, Error> {
+    Ok(store::list(dirs)?.into_iter().filter(|e| e.tags().is_some_and(|t| t.verdict == Verdict::Held)).map(|e| e.at).max())
+}
