@@ -10,10 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Contains {
     /// Disks, in groups that one call snapshots at one moment: for EBS one group (CreateSnapshots), for Azure a group for
     /// each disk. Named by volume (`vol-0123…`, `lun:3`, `os`), kernel name (`nvme1n1`) or number (`259:1`).
-    Disks {
-        groups: Vec<Vec<String>>,
-        split: Split,
-    },
+    Disks { groups: Vec<Vec<String>>, split: Split },
     /// Directory trees that are copied or cloned into a local set.
     Trees(Vec<PathBuf>),
 }
@@ -44,19 +41,11 @@ pub struct Cover {
 /// Every path that is not covered is named with its reason. `NotCovered` when there is one, else `SplitFilesystem`.
 pub fn check(layout: &Layout, set: &Contains) -> Result<Cover, Problem> {
     let (mut open, mut split) = (Vec::new(), Vec::new());
-    let mut cover = Cover {
-        sync: Vec::new(),
-        freeze: Vec::new(),
-        disks: Vec::new(),
-        needless: Vec::new(),
-    };
+    let mut cover = Cover { sync: Vec::new(), freeze: Vec::new(), disks: Vec::new(), needless: Vec::new() };
     let mut seen = BTreeSet::new();
     for place in &layout.places {
         let Some(mount) = layout.mount(place) else {
-            open.push(name(
-                place,
-                place.why.as_deref().unwrap_or("lies on no mount"),
-            ));
+            open.push(name(place, place.why.as_deref().unwrap_or("lies on no mount")));
             continue;
         };
         match set {
@@ -81,17 +70,9 @@ pub fn check(layout: &Layout, set: &Contains) -> Result<Cover, Problem> {
     }
     cover.disks.sort();
     cover.disks.dedup();
-    if let Contains::Disks {
-        groups,
-        split: rule,
-    } = set
-    {
+    if let Contains::Disks { groups, split: rule } = set {
         cover.needless = needless(layout, groups, &cover.disks);
-        split = cover
-            .freeze
-            .iter()
-            .filter_map(|p| why_not_frozen(layout, p, rule))
-            .collect();
+        split = cover.freeze.iter().filter_map(|p| why_not_frozen(layout, p, rule)).collect();
     }
     let advice = "add what is missing to the set, or move the path to a volume of the set";
     if !open.is_empty() {
@@ -109,52 +90,29 @@ fn name(place: &Place, why: &str) -> String {
 }
 
 /// The groups that the mount's disks are in, or why it is not covered.
-fn on_disks(
-    layout: &Layout,
-    mount: &Mount,
-    groups: &[Vec<String>],
-) -> Result<BTreeSet<usize>, String> {
+fn on_disks(layout: &Layout, mount: &Mount, groups: &[Vec<String>]) -> Result<BTreeSet<usize>, String> {
     if let Some(why) = no_disk(&mount.fs_type) {
-        return Err(format!(
-            "lies on {} ({}), {why}",
-            mount.fs_type,
-            mount.point.display()
-        ));
+        return Err(format!("lies on {} ({}), {why}", mount.fs_type, mount.point.display()));
     }
     if mount.disks.is_empty() {
-        return Err(format!(
-            "lies on {} ({}), whose disk is not known",
-            mount.source,
-            mount.point.display()
-        ));
+        return Err(format!("lies on {} ({}), whose disk is not known", mount.source, mount.point.display()));
     }
     let mut used = BTreeSet::new();
     for disk in &mount.disks {
-        let device = layout
-            .devices
-            .get(disk)
-            .ok_or_else(|| format!("disk {disk} is not known"))?;
+        let device = layout.devices.get(disk).ok_or_else(|| format!("disk {disk} is not known"))?;
         match &device.volume {
             Some(Volume::InstanceStore) => {
-                return Err(format!(
-                    "lies on {disk}, an instance store volume: it is lost with the instance and has no snapshots"
-                ));
+                return Err(format!("lies on {disk}, an instance store volume: it is lost with the instance and has no snapshots"));
             }
             Some(Volume::AzureTemporary) => {
-                return Err(format!(
-                    "lies on {disk}, a temporary disk: it is lost with the machine and has no snapshots"
-                ));
+                return Err(format!("lies on {disk}, a temporary disk: it is lost with the machine and has no snapshots"));
             }
             Some(Volume::Ebs { .. } | Volume::AzureData { .. } | Volume::AzureOs) | None => {}
         }
         match groups.iter().position(|g| g.iter().any(|n| is(device, n))) {
             Some(group) => _ = used.insert(group),
             None => {
-                let known = device
-                    .volume
-                    .as_ref()
-                    .and_then(Volume::key)
-                    .unwrap_or_else(|| device.dev.clone());
+                let known = device.volume.as_ref().and_then(Volume::key).unwrap_or_else(|| device.dev.clone());
                 return Err(format!("lies on {disk} ({known}), which is not in the set"));
             }
         }
@@ -163,13 +121,7 @@ fn on_disks(
 }
 
 fn is(device: &Device, name: &str) -> bool {
-    device.name == name
-        || device.dev == name
-        || device
-            .volume
-            .as_ref()
-            .and_then(Volume::key)
-            .is_some_and(|k| k == name)
+    device.name == name || device.dev == name || device.volume.as_ref().and_then(Volume::key).is_some_and(|k| k == name)
 }
 
 /// File systems of which no disk snapshot exists, by name.
@@ -177,8 +129,7 @@ fn no_disk(fs_type: &str) -> Option<&'static str> {
     match fs_type {
         "overlay" | "aufs" => Some("a container's own layer: put the data on a volume"),
         "tmpfs" | "ramfs" | "devtmpfs" => Some("which is memory"),
-        "nfs" | "nfs4" | "cifs" | "smb3" | "smbfs" | "ceph" | "9p" | "virtiofs" | "afs"
-        | "lustre" => Some("which is on another machine"),
+        "nfs" | "nfs4" | "cifs" | "smb3" | "smbfs" | "ceph" | "9p" | "virtiofs" | "afs" | "lustre" => Some("which is on another machine"),
         t if t == "fuse" || t.starts_with("fuse.") => Some("whose disk cannot be seen from here"),
         "zfs" => Some("whose pool's disks are not seen from here"),
         _ => None,
@@ -186,47 +137,26 @@ fn no_disk(fs_type: &str) -> Option<&'static str> {
 }
 
 fn needless(layout: &Layout, groups: &[Vec<String>], used: &[String]) -> Vec<String> {
-    let carries = |n: &String| {
-        used.iter()
-            .filter_map(|d| layout.devices.get(d))
-            .any(|d| is(d, n))
-    };
-    groups
-        .iter()
-        .flatten()
-        .filter(|n| !carries(n))
-        .cloned()
-        .collect()
+    let carries = |n: &String| used.iter().filter_map(|d| layout.devices.get(d)).any(|d| is(d, n));
+    groups.iter().flatten().filter(|n| !carries(n)).cloned().collect()
 }
 
 fn why_not_frozen(layout: &Layout, point: &Path, rule: &Split) -> Option<String> {
     let mount = layout.mounts.iter().find(|m| m.point == point)?;
     let say = |why: &str| {
         let disks = mount.disks.join(", ");
-        Some(format!(
-            "{} spans {disks}, which are not snapshotted in one call, {why}",
-            point.display()
-        ))
+        Some(format!("{} spans {disks}, which are not snapshotted in one call, {why}", point.display()))
     };
     match rule {
         Split::Refuse => say("and may not be frozen"),
-        Split::Freeze { .. } if point == Path::new("/") => {
-            say("and the root file system is never frozen")
-        }
+        Split::Freeze { .. } if point == Path::new("/") => say("and the root file system is never frozen"),
         Split::Freeze { keep_alive } => {
             let held = keep_alive.iter().find(|k| k.starts_with(point))?;
-            say(&format!(
-                "and it holds {}, which must stay writable",
-                held.display()
-            ))
+            say(&format!("and it holds {}, which must stay writable", held.display()))
         }
     }
 }
 
 fn same_fs_known(layout: &Layout, points: &[PathBuf], mount: &Mount) -> bool {
-    !mount.on.is_empty()
-        && layout
-            .mounts
-            .iter()
-            .any(|m| points.contains(&m.point) && m.on == mount.on)
+    !mount.on.is_empty() && layout.mounts.iter().any(|m| points.contains(&m.point) && m.on == mount.on)
 }

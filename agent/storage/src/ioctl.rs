@@ -5,7 +5,7 @@
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// `linux/fs.h`: `FIFREEZE _IOWR('X', 119, int)`, `FITHAW _IOWR('X', 120, int)`.
@@ -41,27 +41,20 @@ struct FsInfo {
     fsid: [u8; 16],
     rest: [u8; 992],
 }
-const _: () = assert!(
-    size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096 && size_of::<FsInfo>() == 1024
-);
+const _: () = assert!(size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096 && size_of::<FsInfo>() == 1024);
 
 /// Freezes a file system: waits for running writes, flushes, then lets new ones wait. EBUSY: frozen already, by someone else.
-pub fn freeze(fd: impl AsFd) -> Result<()> {
+pub fn freeze(fd: &OwnedFd) -> Result<()> {
     call::<FIFREEZE, i32>(fd, &mut 0)
 }
 
 /// Thaws it. EINVAL: it was not frozen.
-pub fn thaw(fd: impl AsFd) -> Result<()> {
+pub fn thaw(fd: &OwnedFd) -> Result<()> {
     call::<FITHAW, i32>(fd, &mut 0)
 }
 
 /// Makes `parent/name` a snapshot of the subvolume whose root `source` is. Dirty pages of it are written out first.
-pub fn btrfs_snapshot(
-    parent: impl AsFd,
-    name: &OsStr,
-    source: impl AsFd,
-    read_only: bool,
-) -> Result<()> {
+pub fn btrfs_snapshot(parent: impl AsFd, name: &OsStr, source: impl AsFd, read_only: bool) -> Result<()> {
     let mut args = VolArgsV2 {
         fd: source.as_fd().as_raw_fd().into(),
         transid: 0,
@@ -75,10 +68,7 @@ pub fn btrfs_snapshot(
 
 /// Removes the subvolume `parent/name` with all that is in it; its space comes back later.
 pub fn btrfs_destroy(parent: impl AsFd, name: &OsStr) -> Result<()> {
-    let mut args = VolArgs {
-        fd: 0,
-        name: [0; 4088],
-    };
+    let mut args = VolArgs { fd: 0, name: [0; 4088] };
     put_name(&mut args.name, name)?;
     call::<SNAP_DESTROY, _>(parent, &mut args)
 }
@@ -90,12 +80,7 @@ pub fn btrfs_set_read_only(fd: impl AsFd, read_only: bool) -> Result<()> {
 
 /// The file system's id, the same for all of its subvolumes. ENOTTY: not btrfs.
 pub fn btrfs_fsid(fd: impl AsFd) -> Result<[u8; 16]> {
-    let mut info = FsInfo {
-        max_id: 0,
-        num_devices: 0,
-        fsid: [0; 16],
-        rest: [0; 992],
-    };
+    let mut info = FsInfo { max_id: 0, num_devices: 0, fsid: [0; 16], rest: [0; 992] };
     call::<FS_INFO, _>(fd, &mut info)?;
     Ok(info.fsid)
 }
@@ -103,10 +88,7 @@ pub fn btrfs_fsid(fd: impl AsFd) -> Result<[u8; 16]> {
 /// A single path component, with the zero byte that ends it.
 fn put_name(into: &mut [u8], name: &OsStr) -> Result<()> {
     let bytes = name.as_bytes();
-    let fits = !bytes.is_empty()
-        && bytes.len() < into.len()
-        && !bytes.contains(&b'/')
-        && !bytes.contains(&0);
+    let fits = !bytes.is_empty() && bytes.len() < into.len() && !bytes.contains(&b'/') && !bytes.contains(&0);
     if !fits {
         return Err(Errno::INVAL);
     }

@@ -42,10 +42,7 @@ impl SyncSet {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             match fs::open(p, flags, Mode::empty()) {
                 Ok(fd) => Ok((p.clone(), Arc::new(fd))),
-                Err(e) => Err(Error {
-                    path: p.clone(),
-                    source: e.into(),
-                }),
+                Err(e) => Err(Error { path: p.clone(), source: e.into() }),
             }
         };
         Ok(Self(mounts.iter().map(open).collect::<Result<_, _>>()?))
@@ -57,34 +54,22 @@ impl SyncSet {
         self.each(by, |fd, _| fs::syncfs(fd).map_err(Into::into))
     }
 
-    fn each(
-        &self,
-        by: BootMs,
-        work: impl Fn(&OwnedFd, &Path) -> std::io::Result<()> + Clone + Send + 'static,
-    ) -> SyncReport {
+    fn each(&self, by: BootMs, work: impl Fn(&OwnedFd, &Path) -> std::io::Result<()> + Clone + Send + 'static) -> SyncReport {
         let begun = boot_now();
         let (tell, hear) = mpsc::channel();
-        let mut report = SyncReport {
-            unfinished: self.0.iter().map(|(p, _)| p.clone()).collect(),
-            ..SyncReport::default()
-        };
+        let mut report = SyncReport { unfinished: self.0.iter().map(|(p, _)| p.clone()).collect(), ..SyncReport::default() };
         for (path, fd) in &self.0 {
             let (tell, path, fd, work) = (tell.clone(), path.clone(), Arc::clone(fd), work.clone());
-            let started = std::thread::Builder::new()
-                .name("syncfs".into())
-                .spawn(move || {
-                    let done = work(&fd, &path);
-                    let _ = tell.send((path, done)); // nobody listens after the deadline
-                });
+            let started = std::thread::Builder::new().name("syncfs".into()).spawn(move || {
+                let done = work(&fd, &path);
+                let _ = tell.send((path, done)); // nobody listens after the deadline
+            });
             if let Err(e) = started {
-                report
-                    .failed
-                    .push((PathBuf::from("(thread)"), e.to_string()));
+                report.failed.push((PathBuf::from("(thread)"), e.to_string()));
             }
         }
         drop(tell);
-        while let Ok((path, done)) = hear.recv_timeout(Duration::from_millis(by.since(boot_now())))
-        {
+        while let Ok((path, done)) = hear.recv_timeout(Duration::from_millis(by.since(boot_now()))) {
             report.unfinished.retain(|p| *p != path);
             match done {
                 Ok(()) => report.done.push((path, boot_now().since(begun))),
@@ -113,21 +98,13 @@ mod tests {
             }
             Ok(())
         });
-        assert_eq!(
-            (report.unfinished.as_slice(), report.done[0].0.as_path()),
-            (&[slow][..], good.as_path())
-        );
+        assert_eq!((report.unfinished.as_slice(), report.done[0].0.as_path()), (&[slow][..], good.as_path()));
         assert!(!report.good() && report.took_ms < 500);
         assert!(set.sync(boot_now().plus(10_000)).good());
     }
 
     #[test]
     fn a_path_that_is_not_there_is_named() {
-        assert!(
-            SyncSet::open(&["/no/such".into()])
-                .unwrap_err()
-                .to_string()
-                .contains("/no/such")
-        );
+        assert!(SyncSet::open(&["/no/such".into()]).unwrap_err().to_string().contains("/no/such"));
     }
 }

@@ -18,9 +18,7 @@ use storage::snapshot::local::{Local, Prefer};
 use storage::snapshot::{Error, Method, Moment, Plan, Snapshotter};
 use support::{Fs, bytes, disk, run};
 
-const AUTO: Local = Local {
-    prefer: Prefer::Auto,
-};
+const AUTO: Local = Local { prefer: Prefer::Auto };
 fn only(prefer: Prefer) -> Local {
     Local { prefer }
 }
@@ -43,13 +41,7 @@ fn furnish(dir: &Path) {
     std::os::unix::fs::chown(dir.join("sub/small"), Some(51773), Some(52773)).unwrap();
     std::os::unix::fs::chown(dir.join("sub"), Some(51773), None).unwrap();
     fs::set_permissions(dir.join("sub"), PermissionsExt::from_mode(0o2770)).unwrap();
-    rustix::fs::setxattr(
-        dir.join("IRIS.DAT"),
-        "user.note",
-        b"kept",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
+    rustix::fs::setxattr(dir.join("IRIS.DAT"), "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("fifo"), rustix::fs::Mode::RWXU).unwrap();
     std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
 }
@@ -66,15 +58,7 @@ fn a_clone_is_equal_and_stays(test: &str, kind: Fs, prefer: Prefer, expected: Me
     let plan = s.prepare(&r).unwrap();
     assert_eq!(methods(&plan), [expected], "{:?}", plan.notes);
     fs::write(db.join("appeared"), b"between prepare and take").unwrap();
-    manifest::write(
-        &plan.set,
-        &manifest::Manifest::new(
-            doors::clock::wall_now(),
-            &protocol::tags::SetTags::new(r.id),
-            &plan,
-        ),
-    )
-    .unwrap();
+    manifest::write(&plan.set, &manifest::Manifest::new(doors::clock::wall_now(), &protocol::tags::SetTags::new(r.id), &plan)).unwrap();
     let mut before = portrait(&db);
     let taken = take(&s, &plan).unwrap();
     // What is written after the take is not in the set.
@@ -89,27 +73,14 @@ fn a_clone_is_equal_and_stays(test: &str, kind: Fs, prefer: Prefer, expected: Me
         assert!(before.remove(Path::new("socket")).is_some());
     }
     assert_eq!(portrait(&copy), before);
-    assert_ne!(
-        portrait(&db),
-        before,
-        "negative control: the source did change"
-    );
+    assert_ne!(portrait(&db), before, "negative control: the source did change");
     let sparse = copy.join("sub/sparse").metadata().unwrap();
     assert!(sparse.blocks() * 512 < 1 << 20, "holes are kept");
-    assert_eq!(
-        copy.join("IRIS.DAT").metadata().unwrap().ino(),
-        copy.join("sub/hard").metadata().unwrap().ino()
-    );
+    assert_eq!(copy.join("IRIS.DAT").metadata().unwrap().ino(), copy.join("sub/hard").metadata().unwrap().ino());
     let mut note = [0u8; 8];
-    assert_eq!(
-        rustix::fs::getxattr(copy.join("IRIS.DAT"), "user.note", &mut note[..]).unwrap(),
-        4
-    );
+    assert_eq!(rustix::fs::getxattr(copy.join("IRIS.DAT"), "user.note", &mut note[..]).unwrap(), 4);
     let report = files::verify(&plan.set, &m, &quiet).unwrap();
-    assert!(
-        report.good() && report.checksums && report.files > 5,
-        "{report:?}"
-    );
+    assert!(report.good() && report.checksums && report.files > 5, "{report:?}");
     assert_eq!(plan.set.metadata().unwrap().mode() & 0o777, 0o700);
     s.abort(&plan).unwrap();
     s.abort(&plan).unwrap();
@@ -122,21 +93,11 @@ fn reflink_on_xfs() {
 }
 #[test]
 fn reflink_on_btrfs() {
-    a_clone_is_equal_and_stays(
-        "reflink_on_btrfs",
-        Fs::Btrfs,
-        Prefer::Reflink,
-        Method::Reflink,
-    );
+    a_clone_is_equal_and_stays("reflink_on_btrfs", Fs::Btrfs, Prefer::Reflink, Method::Reflink);
 }
 #[test]
 fn subvolume_snapshot_on_btrfs() {
-    a_clone_is_equal_and_stays(
-        "subvolume_snapshot_on_btrfs",
-        Fs::Btrfs,
-        Prefer::Auto,
-        Method::Btrfs,
-    );
+    a_clone_is_equal_and_stays("subvolume_snapshot_on_btrfs", Fs::Btrfs, Prefer::Auto, Method::Btrfs);
 }
 #[test]
 fn plain_copy_on_ext4() {
@@ -156,10 +117,7 @@ fn a_clone_is_of_one_moment_and_a_copy_of_a_live_file_is_not() {
     let (torn, whole) = std::thread::scope(|threads| {
         threads.spawn(|| {
             // First and last block carry the same number but for the moment between the two writes.
-            let f = fs::OpenOptions::new()
-                .write(true)
-                .open(db.join("live"))
-                .unwrap();
+            let f = fs::OpenOptions::new().write(true).open(db.join("live")).unwrap();
             for n in 0u64.. {
                 std::os::unix::fs::FileExt::write_all_at(&f, &n.to_le_bytes(), 0).unwrap();
                 std::os::unix::fs::FileExt::write_all_at(&f, &n.to_le_bytes(), SIZE - 8).unwrap();
@@ -177,17 +135,12 @@ fn a_clone_is_of_one_moment_and_a_copy_of_a_live_file_is_not() {
             number(SIZE as usize - 8).abs_diff(number(0))
         };
         let torn = distance(1, only(Prefer::Copy));
-        let whole: Vec<u64> = (2..12)
-            .map(|n| distance(n, only(Prefer::Reflink)))
-            .collect();
+        let whole: Vec<u64> = (2..12).map(|n| distance(n, only(Prefer::Reflink))).collect();
         stop.store(true, Ordering::Relaxed);
         (torn, whole)
     });
     assert!(whole.iter().all(|n| *n <= 1), "{whole:?}");
-    assert!(
-        torn > 1,
-        "negative control: a copy of a live file is torn ({torn})"
-    );
+    assert!(torn > 1, "negative control: a copy of a live file is torn ({torn})");
 }
 
 #[test]
@@ -206,26 +159,13 @@ fn nested_subvolumes_come_with_their_parent() {
     let (plan, _, m) = backup(&AUTO, &r);
     assert_eq!(methods(&plan), [Method::Btrfs; 3]);
     assert_eq!(plan.parts[0].path, outer);
-    assert_eq!(
-        portrait(&plan.in_set(&outer.join("db"))),
-        portrait(&outer.join("db"))
-    );
+    assert_eq!(portrait(&plan.in_set(&outer.join("db"))), portrait(&outer.join("db")));
     for dir in [&outer, &inner, &deep] {
-        assert!(
-            fs::write(plan.in_set(dir).join("x"), b"x").is_err(),
-            "{} is read-only",
-            dir.display()
-        );
+        assert!(fs::write(plan.in_set(dir).join("x"), b"x").is_err(), "{} is read-only", dir.display());
     }
     assert!(files::verify(&plan.set, &m, &quiet).unwrap().good());
     AUTO.abort(&plan).unwrap();
-    assert_eq!(
-        run("btrfs", &["subvolume", "list", d.at.to_str().unwrap()])
-            .unwrap()
-            .lines()
-            .count(),
-        3
-    );
+    assert_eq!(run("btrfs", &["subvolume", "list", d.at.to_str().unwrap()]).unwrap().lines().count(), 3);
 }
 
 #[test]
@@ -240,24 +180,13 @@ fn nocow_files_are_cloned_as_nocow() {
     let (plan, _, _) = backup(&s, &request(1, &[&db], &to));
     let copy = plan.in_set(&db).join("IRIS.DAT");
     assert_eq!(fs::read(&copy).unwrap(), bytes(9, 1 << 20));
-    assert!(
-        run("lsattr", &[copy.to_str().unwrap()])
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .contains('C')
-    );
+    assert!(run("lsattr", &[copy.to_str().unwrap()]).unwrap().split(' ').next().unwrap().contains('C'));
 }
 
 #[test]
 fn sources_on_several_file_systems_make_one_set() {
     let test = "sources_on_several_file_systems_make_one_set";
-    let (Some(a), Some(b), Some(c)) = (
-        disk(test, Fs::Xfs, 320),
-        disk(test, Fs::Btrfs, 320),
-        disk(test, Fs::Ext4, 64),
-    ) else {
+    let (Some(a), Some(b), Some(c)) = (disk(test, Fs::Xfs, 320), disk(test, Fs::Btrfs, 320), disk(test, Fs::Ext4, 64)) else {
         return;
     };
     let (db, wij, jrn, to) = (a.dir("db"), a.dir("wij"), b.subvolume("jrn"), a.dir("to"));
@@ -266,11 +195,7 @@ fn sources_on_several_file_systems_make_one_set() {
     fs::write(jrn.join("20261125.001"), bytes(3, 1 << 20)).unwrap();
     // A file system mounted below a source is taken too, by its own method.
     let below = a.dir("db/below");
-    run(
-        "mount",
-        &["--bind", c.at.to_str().unwrap(), below.to_str().unwrap()],
-    )
-    .unwrap();
+    run("mount", &["--bind", c.at.to_str().unwrap(), below.to_str().unwrap()]).unwrap();
     fs::write(c.at.join("external"), bytes(4, 100_000)).unwrap();
     let single = a.dir("etc").join("iris.cpf");
     fs::write(&single, b"[config]\n").unwrap();
@@ -278,15 +203,8 @@ fn sources_on_several_file_systems_make_one_set() {
     symlink(&db, a.at.join("alias")).unwrap();
     let alias = a.at.join("alias");
     let inside = below.clone();
-    let (plan, _, m) = backup(
-        &AUTO,
-        &request(1, &[&db, &wij, &jrn, &single, &alias, &inside], &to),
-    );
-    let by: BTreeMap<PathBuf, Method> = plan
-        .parts
-        .iter()
-        .map(|p| (p.path.clone(), p.method))
-        .collect();
+    let (plan, _, m) = backup(&AUTO, &request(1, &[&db, &wij, &jrn, &single, &alias, &inside], &to));
+    let by: BTreeMap<PathBuf, Method> = plan.parts.iter().map(|p| (p.path.clone(), p.method)).collect();
     let expected = [
         (db.clone(), Method::Reflink),
         (below.clone(), Method::Copy),
@@ -303,10 +221,7 @@ fn sources_on_several_file_systems_make_one_set() {
         };
         assert_eq!(strip(&plan.in_set(dir)), strip(dir), "{}", dir.display());
     }
-    assert_eq!(
-        fs::read(plan.in_set(&below).join("external")).unwrap(),
-        bytes(4, 100_000)
-    );
+    assert_eq!(fs::read(plan.in_set(&below).join("external")).unwrap(), bytes(4, 100_000));
     assert_eq!(fs::read(plan.in_set(&single)).unwrap(), b"[config]\n");
     assert!(files::verify(&plan.set, &m, &quiet).unwrap().good());
     // To the other side: the btrfs part becomes a snapshot, the XFS parts copies.
@@ -325,8 +240,7 @@ fn what_cannot_work_is_refused_before_the_freeze_and_leaves_nothing() {
     let (db, to) = (d.dir("db"), d.dir("to"));
     fs::write(db.join("IRIS.DAT"), bytes(1, 60 << 20)).unwrap();
     let code = |e: &Error| e.problem().code;
-    let refused =
-        |s: Local, r: &storage::snapshot::Request| s.prepare(r).map(|p| p.notes).unwrap_err();
+    let refused = |s: Local, r: &storage::snapshot::Request| s.prepare(r).map(|p| p.notes).unwrap_err();
 
     let mut slow = request(1, &[&db], &to);
     slow.hold_ms = 3;
@@ -334,16 +248,10 @@ fn what_cannot_work_is_refused_before_the_freeze_and_leaves_nothing() {
     assert_eq!(code(&e), Code::RefusedTooSlow, "{e}");
     for prefer in [Prefer::Btrfs, Prefer::Reflink] {
         let e = refused(only(prefer), &request(1, &[&db], &to));
-        assert!(
-            code(&e) == Code::ConfigInvalid && e.to_string().contains(db.to_str().unwrap()),
-            "{e}"
-        );
+        assert!(code(&e) == Code::ConfigInvalid && e.to_string().contains(db.to_str().unwrap()), "{e}");
     }
     let e = refused(AUTO, &request(1, &[&db, &db.join("gone")], &to));
-    assert!(
-        code(&e) == Code::RefusedNotCovered && e.to_string().contains("gone"),
-        "{e}"
-    );
+    assert!(code(&e) == Code::RefusedNotCovered && e.to_string().contains("gone"), "{e}");
     for (source, target) in [(&db, d.dir("db/inside")), (&d.dir("to/in"), to.clone())] {
         let e = refused(AUTO, &request(1, &[source], &target));
         assert!(e.to_string().contains("inside each other"), "{e}");
@@ -351,15 +259,8 @@ fn what_cannot_work_is_refused_before_the_freeze_and_leaves_nothing() {
     }
     let mut frozen = request(1, &[&db], &to);
     frozen.frozen_mounts = vec![d.at.clone()];
-    assert!(
-        refused(AUTO, &frozen)
-            .to_string()
-            .contains("would be frozen")
-    );
-    assert!(
-        fs::read_dir(&to).unwrap().next().is_none(),
-        "nothing is left"
-    );
+    assert!(refused(AUTO, &frozen).to_string().contains("would be frozen"));
+    assert!(fs::read_dir(&to).unwrap().next().is_none(), "nothing is left");
 
     let plan = AUTO.prepare(&request(1, &[&db], &to)).unwrap();
     let e = refused(AUTO, &request(1, &[&db], &to));
@@ -368,14 +269,8 @@ fn what_cannot_work_is_refused_before_the_freeze_and_leaves_nothing() {
     AUTO.abort(&plan).unwrap();
     fs::write(db.join("more"), bytes(2, 60 << 20)).unwrap();
     let e = refused(AUTO, &request(1, &[&db], &to));
-    assert!(
-        matches!(e, Error::NoSpace { needed, free, .. } if needed > free),
-        "{e}"
-    );
-    assert!(
-        fs::read_dir(&to).unwrap().next().is_none(),
-        "nothing is left"
-    );
+    assert!(matches!(e, Error::NoSpace { needed, free, .. } if needed > free), "{e}");
+    assert!(fs::read_dir(&to).unwrap().next().is_none(), "nothing is left");
 }
 
 #[test]
@@ -403,12 +298,7 @@ fn a_take_that_fails_in_the_middle_says_why_and_abort_leaves_nothing() {
             cancel.throw()
         }
     };
-    let moment = Moment {
-        by: boot_now().plus(60_000),
-        cancel: &cancel,
-        say: &say,
-        tags: &tags,
-    };
+    let moment = Moment { by: boot_now().plus(60_000), cancel: &cancel, say: &say, tags: &tags };
     assert!(matches!(AUTO.take(&plan, &moment), Err(Error::Cancelled)));
     let half = fs::read_dir(plan.in_set(&db)).unwrap().count();
     assert!((1..6).contains(&half), "it was in the middle: {half}");
@@ -418,8 +308,7 @@ fn a_take_that_fails_in_the_middle_says_why_and_abort_leaves_nothing() {
     // The disk fills up between prepare and take.
     let mut hog = fs::File::create(d.at.join("hog")).unwrap();
     while std::io::Write::write_all(&mut hog, &bytes(8, 1 << 20)).is_ok() {}
-    hog.set_len(hog.metadata().unwrap().len().saturating_sub(15 << 20))
-        .unwrap();
+    hog.set_len(hog.metadata().unwrap().len().saturating_sub(15 << 20)).unwrap();
     let e = take(&AUTO, &plan).unwrap_err();
     assert!(matches!(e, Error::NoSpace { .. }), "{e}");
     gone(&plan);
@@ -443,30 +332,15 @@ fn a_symlink_out_of_the_set_and_a_swapped_directory_are_not_followed() {
     take(&AUTO, &plan).unwrap();
     let finished = AUTO.finish(&plan, false, &quiet).unwrap();
     assert_eq!(finished.notes.len(), 2, "{:?}", finished.notes);
-    assert!(
-        finished
-            .notes
-            .iter()
-            .all(|n| n.contains("leads out of the set"))
-    );
-    assert!(
-        plan.in_set(&db)
-            .join("dir")
-            .symlink_metadata()
-            .unwrap()
-            .is_symlink()
-    );
+    assert!(finished.notes.iter().all(|n| n.contains("leads out of the set")));
+    assert!(plan.in_set(&db).join("dir").symlink_metadata().unwrap().is_symlink());
 }
 
 /// `cargo test --release -p storage --test snapshots figures -- --ignored --nocapture`
 #[test]
 #[ignore = "prints figures, proves nothing"]
 fn figures_of_many_files() {
-    for (kind, prefer) in [
-        (Fs::Xfs, Prefer::Reflink),
-        (Fs::Btrfs, Prefer::Reflink),
-        (Fs::Btrfs, Prefer::Btrfs),
-    ] {
+    for (kind, prefer) in [(Fs::Xfs, Prefer::Reflink), (Fs::Btrfs, Prefer::Reflink), (Fs::Btrfs, Prefer::Btrfs)] {
         let Some(d) = disk("figures_of_many_files", kind, 512) else {
             return;
         };
@@ -491,9 +365,6 @@ fn figures_of_many_files() {
         );
         let begun = boot_now_us();
         s.finish(&plan, true, &quiet).unwrap();
-        println!(
-            "  finish with checksums {} ms",
-            (boot_now_us() - begun) / 1000
-        );
+        println!("  finish with checksums {} ms", (boot_now_us() - begun) / 1000);
     }
 }

@@ -43,11 +43,7 @@ pub fn check(tags: &BTreeMap<String, String>, cloud: Cloud) -> Result<(), Vec<Br
             Cloud::Ebs => {}
         }
     }
-    if broken.is_empty() {
-        Ok(())
-    } else {
-        Err(broken)
-    }
+    if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

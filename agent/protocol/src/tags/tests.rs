@@ -11,11 +11,7 @@ fn iris(switched: Option<&str>) -> SetTags {
     let mut t = SetTags::new(id());
     t.instances = vec![InstanceMarks {
         instance: "IRIS".parse().unwrap(),
-        marks: vec![JournalMark {
-            switched: switched.map(Into::into),
-            offset: Some(197_324),
-            ..Default::default()
-        }],
+        marks: vec![JournalMark { switched: switched.map(Into::into), offset: Some(197_324), ..Default::default() }],
     }];
     t
 }
@@ -42,19 +38,13 @@ fn a_long_path_is_kept_whole_in_parts_and_a_lost_part_is_damage() {
     let path = format!("/jrn/{}", "ä".repeat(600));
     let t = iris(Some(&path));
     let tags = to_tags(&t);
-    assert!(
-        tags.contains_key("snapfreeze:journal-switched.3")
-            && !tags.contains_key("snapfreeze:journal-switched")
-    );
+    assert!(tags.contains_key("snapfreeze:journal-switched.3") && !tags.contains_key("snapfreeze:journal-switched"));
     assert!(tags.values().all(|v| v.chars().count() <= VALUE_MAX));
     assert_eq!(from_tags(&tags).unwrap(), t);
     for lost in ["1", "2"] {
         let mut fewer = tags.clone();
         fewer.remove(&format!("snapfreeze:journal-switched.{lost}"));
-        assert_eq!(
-            from_tags(&fewer),
-            Err(BadTags::MissingPart("journal-switched".into()))
-        );
+        assert_eq!(from_tags(&fewer), Err(BadTags::MissingPart("journal-switched".into())));
     }
 }
 
@@ -62,18 +52,10 @@ fn a_long_path_is_kept_whole_in_parts_and_a_lost_part_is_damage() {
 fn regions_of_gtm_share_one_value() {
     let mut t = iris(None);
     t.instances[0].marks = ["DEFAULT", "AREG"]
-        .map(|r| JournalMark {
-            region: r.into(),
-            switched: Some(format!("/g/{r}@1.mjl")),
-            required: None,
-            offset: Some(7),
-        })
+        .map(|r| JournalMark { region: r.into(), switched: Some(format!("/g/{r}@1.mjl")), required: None, offset: Some(7) })
         .into();
     let tags = to_tags(&t);
-    assert_eq!(
-        tags["snapfreeze:journal-switched"],
-        "@@DEFAULT=/g/DEFAULT@a1.mjl@@AREG=/g/AREG@a1.mjl"
-    );
+    assert_eq!(tags["snapfreeze:journal-switched"], "@@DEFAULT=/g/DEFAULT@a1.mjl@@AREG=/g/AREG@a1.mjl");
     assert_eq!(tags["snapfreeze:journal-offset"], "@@DEFAULT=7@@AREG=7");
     assert_eq!(from_tags(&tags).unwrap(), t);
 }
@@ -93,23 +75,11 @@ fn limits_name_every_broken_rule() {
     assert_eq!(check(&to_tags(&t), Cloud::Ebs), Ok(()));
     assert_eq!(check(&to_tags(&t), Cloud::Azure), Ok(()));
     t.extra.insert("a/b".into(), "x".repeat(257));
-    assert_eq!(
-        check(&to_tags(&t), Cloud::Ebs),
-        Err(vec![Broken::ValueLength("a/b".into())])
-    );
-    assert_eq!(
-        check(&to_tags(&t), Cloud::Azure),
-        Err(vec![
-            Broken::ValueLength("a/b".into()),
-            Broken::Forbidden("a/b".into(), '/')
-        ])
-    );
+    assert_eq!(check(&to_tags(&t), Cloud::Ebs), Err(vec![Broken::ValueLength("a/b".into())]));
+    assert_eq!(check(&to_tags(&t), Cloud::Azure), Err(vec![Broken::ValueLength("a/b".into()), Broken::Forbidden("a/b".into(), '/')]));
     t.extra = (0..60).map(|n| (format!("k{n}"), String::new())).collect();
     let n = to_tags(&t).len();
-    assert_eq!(
-        check(&to_tags(&t), Cloud::Ebs),
-        Err(vec![Broken::TooMany(n)])
-    );
+    assert_eq!(check(&to_tags(&t), Cloud::Ebs), Err(vec![Broken::TooMany(n)]));
 }
 
 #[test]
@@ -117,18 +87,8 @@ fn times_are_written_as_people_read_them() {
     assert_eq!(utc(WallMs(0)), "1970-01-01T00:00:00.000Z");
     assert_eq!(utc(WallMs(951_782_400_000)), "2000-02-29T00:00:00.000Z");
     assert_eq!(utc(WallMs(-1)), "1969-12-31T23:59:59.999Z");
-    assert_eq!(
-        parse_utc("2000-02-29T00:00:00Z"),
-        Some(WallMs(951_782_400_000))
-    );
-    for bad in [
-        "2001-02-29T00:00:00Z",
-        "2000-13-01T00:00:00Z",
-        "2000-01-01T24:00:00Z",
-        "2000-01-01T00:00:00.5Z",
-        "x",
-        "Z",
-    ] {
+    assert_eq!(parse_utc("2000-02-29T00:00:00Z"), Some(WallMs(951_782_400_000)));
+    for bad in ["2001-02-29T00:00:00Z", "2000-13-01T00:00:00Z", "2000-01-01T24:00:00Z", "2000-01-01T00:00:00.5Z", "x", "Z"] {
         assert_eq!(parse_utc(bad), None, "{bad}");
     }
 }
@@ -142,21 +102,13 @@ fn reasons() -> impl Strategy<Value = BrokenReason> {
     ]
 }
 fn marks() -> impl Strategy<Value = JournalMark> {
-    let path = || {
-        prop::option::of(prop_oneof![
-            "none|@@|@n|@a",
-            "[/@=a.e]{0,9}",
-            "\\PC{250,600}"
-        ])
-    };
-    ("[A-Z@=/%]{0,4}", path(), path(), any::<Option<u64>>()).prop_map(
-        |(region, switched, required, offset)| JournalMark {
-            region,
-            switched,
-            required,
-            offset,
-        },
-    )
+    let path = || prop::option::of(prop_oneof!["none|@@|@n|@a", "[/@=a.e]{0,9}", "\\PC{250,600}"]);
+    ("[A-Z@=/%]{0,4}", path(), path(), any::<Option<u64>>()).prop_map(|(region, switched, required, offset)| JournalMark {
+        region,
+        switched,
+        required,
+        offset,
+    })
 }
 
 proptest! {

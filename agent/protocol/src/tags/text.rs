@@ -12,12 +12,7 @@ pub fn utc(at: WallMs) -> String {
         return at.0.to_string();
     }
     let (s, ms) = (ms / 1000, ms % 1000);
-    format!(
-        "{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}.{ms:03}Z",
-        s / 3600,
-        s / 60 % 60,
-        s % 60
-    )
+    format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}.{ms:03}Z", s / 3600, s / 60 % 60, s % 60)
 }
 
 /// Calendar year and month, UTC.
@@ -59,10 +54,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
-    let (d, m) = (
-        doy - (153 * mp + 2) / 5 + 1,
-        if mp < 10 { mp + 3 } else { mp - 9 },
-    );
+    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     (yoe + era * 400 + i64::from(m <= 2), m, d)
 }
 
@@ -117,9 +109,7 @@ pub(super) fn join_parts(
     for (key, value) in tags {
         let bare = key.strip_prefix(PREFIX);
         let known = |n: &str| name::ALL.into_iter().find(|k| *k == n);
-        let part = bare
-            .and_then(|b| b.rsplit_once('.'))
-            .and_then(|(n, i)| Some((known(n)?, i.parse().ok()?)));
+        let part = bare.and_then(|b| b.rsplit_once('.')).and_then(|(n, i)| Some((known(n)?, i.parse().ok()?)));
         if let Some(name) = bare.and_then(known) {
             ours.insert(name, value.clone());
         } else if let Some((name, i)) = part {
@@ -131,11 +121,7 @@ pub(super) fn join_parts(
     for (name, numbered) in parts {
         let whole = (1..).zip(numbered.keys()).all(|(want, have)| want == *have);
         // The last part says nothing about its being the last, but all before it are full.
-        let full = numbered
-            .values()
-            .rev()
-            .skip(1)
-            .all(|v| v.chars().count() == VALUE_MAX);
+        let full = numbered.values().rev().skip(1).all(|v| v.chars().count() == VALUE_MAX);
         if !whole || !full || numbered.len() < 2 || ours.contains_key(name) {
             return Err(BadTags::MissingPart(name.into()));
         }
@@ -172,18 +158,11 @@ impl<'a> Journals<'a> {
             .iter()
             .flat_map(|i| i.marks.iter().map(move |m| (i, m)))
             .map(|(i, m)| {
-                let key = if several {
-                    format!("{}/{}", i.instance, m.region)
-                } else {
-                    m.region.clone()
-                };
+                let key = if several { format!("{}/{}", i.instance, m.region) } else { m.region.clone() };
                 (key, m)
             })
             .collect();
-        let plain = |v: &Option<String>| {
-            !v.as_deref()
-                .is_some_and(|v| v == NONE || v.starts_with("@@"))
-        };
+        let plain = |v: &Option<String>| !v.as_deref().is_some_and(|v| v == NONE || v.starts_with("@@"));
         let single = matches!(&marks[..], [(key, m)] if key.is_empty() && plain(&m.switched) && plain(&m.required));
         Self { marks, single }
     }
@@ -220,20 +199,11 @@ impl<'a> Journals<'a> {
         required: Option<&str>,
         offset: Option<&str>,
     ) -> Result<Vec<InstanceMarks>, BadTags> {
-        let mut out: Vec<InstanceMarks> = instances
-            .iter()
-            .map(|i| InstanceMarks {
-                instance: i.clone(),
-                marks: Vec::new(),
-            })
-            .collect();
+        let mut out: Vec<InstanceMarks> = instances.iter().map(|i| InstanceMarks { instance: i.clone(), marks: Vec::new() }).collect();
         let Some(switched) = switched else {
             return Ok(out);
         };
-        let number = |o: &str| {
-            o.parse::<u64>()
-                .map_err(|_| BadTags::value(name::JOURNAL_OFFSET, o))
-        };
+        let number = |o: &str| o.parse::<u64>().map_err(|_| BadTags::value(name::JOURNAL_OFFSET, o));
         if !switched.starts_with("@@") {
             let [only] = &mut out[..] else {
                 return Err(BadTags::value(name::JOURNAL_SWITCHED, switched));
@@ -248,10 +218,7 @@ impl<'a> Journals<'a> {
         }
         let required = pairs(name::JOURNAL_REQUIRED, required.unwrap_or_default())?;
         let offset = pairs(name::JOURNAL_OFFSET, offset.unwrap_or_default())?;
-        for (at, (key, value)) in pairs(name::JOURNAL_SWITCHED, switched)?
-            .into_iter()
-            .enumerate()
-        {
+        for (at, (key, value)) in pairs(name::JOURNAL_SWITCHED, switched)?.into_iter().enumerate() {
             let beside = |list: &[(String, Option<String>)], name| match list.get(at) {
                 Some((k, v)) if *k == key => Ok(v.clone()),
                 Some(_) | None => Err(BadTags::value(name, &key)),
@@ -260,10 +227,7 @@ impl<'a> Journals<'a> {
                 ([only], _) => (only, key.clone()),
                 (many, Some((instance, region))) => {
                     let home = many.iter_mut().find(|i| i.instance.as_str() == instance);
-                    (
-                        home.ok_or_else(|| BadTags::value(name::JOURNAL_SWITCHED, &key))?,
-                        region.to_owned(),
-                    )
+                    (home.ok_or_else(|| BadTags::value(name::JOURNAL_SWITCHED, &key))?, region.to_owned())
                 }
                 (_, None) => return Err(BadTags::value(name::JOURNAL_SWITCHED, &key)),
             };
@@ -271,10 +235,7 @@ impl<'a> Journals<'a> {
                 region,
                 switched: value,
                 required: beside(&required, name::JOURNAL_REQUIRED)?,
-                offset: beside(&offset, name::JOURNAL_OFFSET)?
-                    .as_deref()
-                    .map(number)
-                    .transpose()?,
+                offset: beside(&offset, name::JOURNAL_OFFSET)?.as_deref().map(number).transpose()?,
             });
         }
         Ok(out)
@@ -286,13 +247,8 @@ fn pairs(name: &'static str, list: &str) -> Result<Vec<(String, Option<String>)>
     list.split("@@")
         .skip(1)
         .map(|entry| {
-            let (key, value) = entry
-                .split_once('=')
-                .ok_or_else(|| BadTags::value(name, entry))?;
-            Ok((
-                plain(key),
-                (value != "@n").then(|| value.replace("@a", "@")),
-            ))
+            let (key, value) = entry.split_once('=').ok_or_else(|| BadTags::value(name, entry))?;
+            Ok((plain(key), (value != "@n").then(|| value.replace("@a", "@"))))
         })
         .collect()
 }

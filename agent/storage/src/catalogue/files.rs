@@ -37,40 +37,22 @@ pub enum Kind {
 }
 
 /// Lists `roots` (relative to `set`) into `set/files.jsonl`, durably. Reads every byte when `checksums`.
-pub(crate) fn write(
-    set: &Path,
-    roots: &[PathBuf],
-    checksums: bool,
-    files_of: u64,
-    say: Say<'_>,
-) -> Result<Finished, snapshot::Error> {
+pub(crate) fn write(set: &Path, roots: &[PathBuf], checksums: bool, files_of: u64, say: Say<'_>) -> Result<Finished, snapshot::Error> {
     let fail = |e: std::io::Error| snapshot::Error::io("write the file list of", set, e);
     let tmp = set.join(format!(".{FILES}.new"));
     let mut out = BufWriter::new(File::create(&tmp).map_err(fail)?);
     let mut whole = Sha256::new();
-    let mut done = Finished {
-        checksums,
-        ..Finished::default()
-    };
+    let mut done = Finished { checksums, ..Finished::default() };
     for root in roots {
         walk(set, root, &mut |path, kind| {
             let record = record(set, path, kind, checksums)?;
             if kind == Kind::Symlink && leads_outside(set, path, roots) {
-                done.notes.push(format!(
-                    "{} is a symlink that leads out of the set",
-                    record.path
-                ));
+                done.notes.push(format!("{} is a symlink that leads out of the set", record.path));
             }
             if kind == Kind::File {
                 (done.files, done.bytes) = (done.files + 1, done.bytes + record.size);
                 if checksums || done.files.is_multiple_of(256) {
-                    say(Progress {
-                        step: "finish",
-                        files: done.files,
-                        files_of,
-                        bytes: done.bytes,
-                        bytes_of: 0,
-                    });
+                    say(Progress { step: "finish", files: done.files, files_of, bytes: done.bytes, bytes_of: 0 });
                 }
             }
             let mut line = serde_json::to_vec(&record)?;
@@ -82,9 +64,7 @@ pub(crate) fn write(
     }
     let file = out.into_inner().map_err(|e| fail(e.into_error()))?;
     file.sync_all().map_err(fail)?;
-    std::fs::rename(&tmp, set.join(FILES))
-        .and_then(|()| setdir::sync_dir(set))
-        .map_err(fail)?;
+    std::fs::rename(&tmp, set.join(FILES)).and_then(|()| setdir::sync_dir(set)).map_err(fail)?;
     done.list_sha256 = hex(&whole.finalize());
     Ok(done)
 }
@@ -112,35 +92,20 @@ impl Report {
 /// nothing is known about the set.
 pub fn verify(set: &Path, manifest: &Manifest, say: Say<'_>) -> Result<Report, Error> {
     let path = set.join(FILES);
-    let damaged = |why: String| Error::Damaged {
-        path: path.clone(),
-        why,
-    };
-    let finished = manifest
-        .finished
-        .as_ref()
-        .ok_or_else(|| damaged("the set was never finished".into()))?;
+    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+    let finished = manifest.finished.as_ref().ok_or_else(|| damaged("the set was never finished".into()))?;
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
     if hex(&Sha256::digest(&text)) != finished.list_sha256 {
         return Err(damaged("it is not the list that the manifest names".into()));
     }
-    let mut report = Report {
-        checksums: finished.checksums,
-        ..Report::default()
-    };
+    let mut report = Report { checksums: finished.checksums, ..Report::default() };
     let mut listed = BTreeSet::new();
     for line in BufReader::new(&text[..]).lines() {
         let line = line.map_err(|e| damaged(e.to_string()))?;
         let want: Record = serde_json::from_str(&line).map_err(|e| damaged(e.to_string()))?;
         compare(set, &want, &mut report);
         listed.insert(want.path);
-        say(Progress {
-            step: "verify",
-            files: report.files,
-            files_of: finished.files,
-            bytes: report.bytes,
-            bytes_of: finished.bytes,
-        });
+        say(Progress { step: "verify", files: report.files, files_of: finished.files, bytes: report.bytes, bytes_of: finished.bytes });
     }
     for root in roots(&manifest.wanted) {
         if set.join(&root).symlink_metadata().is_err() {
@@ -162,12 +127,8 @@ fn compare(set: &Path, want: &Record, report: &mut Report) {
     let path = read_path(&want.path);
     let have = kind_of(&set.join(&path)).and_then(|k| record(set, &path, k, want.sha256.is_some()));
     match have {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            report.missing.push(want.path.clone())
-        }
-        Err(e) => report
-            .changed
-            .push((want.path.clone(), format!("cannot be read: {e}"))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => report.missing.push(want.path.clone()),
+        Err(e) => report.changed.push((want.path.clone(), format!("cannot be read: {e}"))),
         Ok(have) => {
             if have.kind == Kind::File {
                 (report.files, report.bytes) = (report.files + 1, report.bytes + have.size);
@@ -190,24 +151,15 @@ fn compare(set: &Path, want: &Record, report: &mut Report) {
 
 /// Where the wanted paths lie in a set, none inside another.
 pub(crate) fn roots(wanted: &[Wanted]) -> Vec<PathBuf> {
-    snapshot::tops(wanted)
-        .iter()
-        .map(|p| snapshot::dest_of(p))
-        .collect()
+    snapshot::tops(wanted).iter().map(|p| snapshot::dest_of(p)).collect()
 }
 
 /// `at` and all below it, by name, directories before what is in them.
-fn walk(
-    set: &Path,
-    at: &Path,
-    each: &mut dyn FnMut(&Path, Kind) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+fn walk(set: &Path, at: &Path, each: &mut dyn FnMut(&Path, Kind) -> std::io::Result<()>) -> std::io::Result<()> {
     let kind = kind_of(&set.join(at))?;
     each(at, kind)?;
     if kind == Kind::Directory {
-        let mut names = std::fs::read_dir(set.join(at))?
-            .map(|e| e.map(|e| e.file_name()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut names = std::fs::read_dir(set.join(at))?.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()?;
         names.sort();
         for name in names {
             walk(set, &at.join(name), each)?;
@@ -228,21 +180,11 @@ fn kind_of(path: &Path) -> std::io::Result<Kind> {
 
 fn record(set: &Path, path: &Path, kind: Kind, checksums: bool) -> std::io::Result<Record> {
     let full = set.join(path);
-    let mut out = Record {
-        path: write_path(path),
-        kind,
-        size: 0,
-        sha256: None,
-        target: None,
-    };
+    let mut out = Record { path: write_path(path), kind, size: 0, sha256: None, target: None };
     match kind {
         Kind::File => {
             out.size = full.symlink_metadata()?.len();
-            out.sha256 = if checksums {
-                Some(sha256(&full)?)
-            } else {
-                None
-            };
+            out.sha256 = if checksums { Some(sha256(&full)?) } else { None };
         }
         Kind::Symlink => out.target = Some(write_path(&std::fs::read_link(&full)?)),
         Kind::Directory | Kind::Other => {}
@@ -296,10 +238,7 @@ fn write_path(path: &Path) -> String {
 fn read_path(text: &str) -> PathBuf {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((b, tail)) = rest.split_first() {
-        let code = tail
-            .strip_prefix(b"x")
-            .and_then(|t| t.get(..2))
-            .and_then(|h| std::str::from_utf8(h).ok());
+        let code = tail.strip_prefix(b"x").and_then(|t| t.get(..2)).and_then(|h| std::str::from_utf8(h).ok());
         match (b, code.and_then(|h| u8::from_str_radix(h, 16).ok())) {
             (b'\\', Some(byte)) => (out.push(byte), rest = &tail[3..]).1,
             (b'\\', None) => (out.push(b'\\'), rest = tail.get(1..).unwrap_or_default()).1,

@@ -22,32 +22,18 @@ pub struct HostFile {
 
 impl HostFile {
     /// Reads host name, kernel and distribution from the machine.
-    pub fn new(
-        id: BackupId,
-        written_at: WallMs,
-        agent_version: &str,
-        layout: Layout,
-        instances: serde_json::Value,
-    ) -> Self {
+    pub fn new(id: BackupId, written_at: WallMs, agent_version: &str, layout: Layout, instances: serde_json::Value) -> Self {
         let uname = rustix::system::uname();
         let word = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let pretty = release
-            .lines()
-            .find_map(|l| l.strip_prefix("PRETTY_NAME="))
-            .unwrap_or_default();
+        let pretty = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or_default();
         Self {
             schema: SCHEMA,
             id,
             written_at,
             host: word(uname.nodename()),
             agent_version: agent_version.into(),
-            system: format!(
-                "{} {}; {}",
-                word(uname.sysname()),
-                word(uname.release()),
-                pretty.trim_matches('"')
-            ),
+            system: format!("{} {}; {}", word(uname.sysname()), word(uname.release()), pretty.trim_matches('"')),
             layout,
             instances,
         }
@@ -63,8 +49,5 @@ pub fn write(dir: &Path, host: &HostFile) -> Result<(), Error> {
 pub fn read(dir: &Path) -> Result<HostFile, Error> {
     let path = dir.join(HOST);
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-    serde_json::from_slice(&text).map_err(|e| Error::Damaged {
-        path,
-        why: e.to_string(),
-    })
+    serde_json::from_slice(&text).map_err(|e| Error::Damaged { path, why: e.to_string() })
 }

@@ -59,11 +59,9 @@ impl Manifest {
 
 /// Durable when it returns.
 pub fn write(set: &Path, manifest: &Manifest) -> Result<(), Error> {
-    let mut text =
-        serde_json::to_vec_pretty(manifest).map_err(|e| Error::io("write", set, e.into()))?;
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|e| Error::io("write", set, e.into()))?;
     text.push(b'\n');
-    setdir::write_durably(set, MANIFEST, &text)
-        .map_err(|e| Error::io("write", &set.join(MANIFEST), e))
+    setdir::write_durably(set, MANIFEST, &text).map_err(|e| Error::io("write", &set.join(MANIFEST), e))
 }
 
 /// Larger manifests are not ours: the list of files lies beside it.
@@ -72,17 +70,10 @@ const SIZE_MAX: u64 = 16 << 20;
 /// Damaged: no JSON, another `type`, tags that cannot be read. Newer: only its schema is known.
 pub fn read(set: &Path) -> Result<(Manifest, SetTags), Error> {
     let path = set.join(MANIFEST);
-    let damaged = |why: String| Error::Damaged {
-        path: path.clone(),
-        why,
-    };
-    let size = std::fs::metadata(&path)
-        .map_err(|e| Error::io("read", &path, e))?
-        .len();
+    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+    let size = std::fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?.len();
     if size > SIZE_MAX {
-        return Err(damaged(format!(
-            "{size} bytes are more than any manifest has"
-        )));
+        return Err(damaged(format!("{size} bytes are more than any manifest has")));
     }
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
     #[derive(serde::Deserialize)]
@@ -96,26 +87,18 @@ pub fn read(set: &Path) -> Result<(Manifest, SetTags), Error> {
         return Err(damaged(format!("its type is {:?}", head.kind)));
     }
     if head.schema > SCHEMA {
-        return Err(Error::Newer {
-            path,
-            schema: head.schema,
-        });
+        return Err(Error::Newer { path, schema: head.schema });
     }
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     match manifest.set_tags() {
         Ok(tags) => Ok((manifest, tags)),
         Err(BadTags::NewerSchema(schema)) => Err(Error::Newer { path, schema }),
-        Err(e @ (BadTags::NotOurs | BadTags::Value { .. } | BadTags::MissingPart(_))) => {
-            Err(damaged(e.to_string()))
-        }
+        Err(e @ (BadTags::NotOurs | BadTags::Value { .. } | BadTags::MissingPart(_))) => Err(damaged(e.to_string())),
     }
 }
 
 /// Reads, lets `change` change, writes durably. A set of a newer schema is never written.
-pub fn update(
-    set: &Path,
-    change: impl FnOnce(&mut Manifest, &mut SetTags),
-) -> Result<Manifest, Error> {
+pub fn update(set: &Path, change: impl FnOnce(&mut Manifest, &mut SetTags)) -> Result<Manifest, Error> {
     let (mut manifest, mut tags) = read(set)?;
     change(&mut manifest, &mut tags);
     manifest.put_tags(&tags);

@@ -29,21 +29,11 @@ pub const DATA: &str = "data";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not {doing} {path}: {source}")]
-    Io {
-        doing: &'static str,
-        path: std::path::PathBuf,
-        source: std::io::Error,
-    },
+    Io { doing: &'static str, path: std::path::PathBuf, source: std::io::Error },
     #[error("{path} is damaged: {why}")]
-    Damaged {
-        path: std::path::PathBuf,
-        why: String,
-    },
+    Damaged { path: std::path::PathBuf, why: String },
     #[error("{path} was written by a newer snapfreeze (schema {schema})")]
-    Newer {
-        path: std::path::PathBuf,
-        schema: u32,
-    },
+    Newer { path: std::path::PathBuf, schema: u32 },
     #[error("no backup {0:?} in the catalogue")]
     Unknown(String),
     #[error("{0:?} fits more than one backup: give more of the id")]
@@ -52,11 +42,7 @@ pub enum Error {
 
 impl Error {
     fn io(doing: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { doing, path: path.to_owned(), source }
     }
     /// With its stable name.
     pub fn problem(&self) -> protocol::wire::Problem {

@@ -27,15 +27,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         const DAY: u64 = 86_400_000;
-        Self {
-            keep_last: 0,
-            daily: 0,
-            weekly: 0,
-            monthly: 0,
-            max_age_ms: None,
-            pending_grace_ms: 2 * DAY,
-            broken_ms: 7 * DAY,
-        }
+        Self { keep_last: 0, daily: 0, weekly: 0, monthly: 0, max_age_ms: None, pending_grace_ms: 2 * DAY, broken_ms: 7 * DAY }
     }
 }
 
@@ -75,63 +67,35 @@ pub struct Decision {
 pub fn plan(items: &[Item], policy: &Policy, now: WallMs) -> Vec<Decision> {
     let mut order: Vec<&Item> = items.iter().collect();
     order.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.name.cmp(&a.name)));
-    let last_held = order
-        .iter()
-        .find(|i| i.kind == Kind::Held)
-        .map(|i| i.name.as_str());
+    let last_held = order.iter().find(|i| i.kind == Kind::Held).map(|i| i.name.as_str());
     let mut counts = Counts::new(policy);
     order
         .into_iter()
         .map(|i| {
             // Counted even when another rule decides, so that keeping one set does not stretch the others' stay.
-            let counted = if i.kind == Kind::Held {
-                counts.next(i.at)
-            } else {
-                None
-            };
+            let counted = if i.kind == Kind::Held { counts.next(i.at) } else { None };
             let (delete, reason) = decide(i, policy, now, last_held == Some(&i.name), counted);
-            Decision {
-                name: i.name.clone(),
-                delete,
-                reason,
-            }
+            Decision { name: i.name.clone(), delete, reason }
         })
         .collect()
 }
 
-fn decide(
-    i: &Item,
-    policy: &Policy,
-    now: WallMs,
-    is_last_held: bool,
-    counted: Option<&'static str>,
-) -> (bool, String) {
+fn decide(i: &Item, policy: &Policy, now: WallMs, is_last_held: bool, counted: Option<&'static str>) -> (bool, String) {
     let age_ms = now.0.saturating_sub(i.at.0).max(0) as u64;
     let keep = |why: &str| (false, why.to_owned());
     let delete = |why: String| (true, why);
     if let Some(until) = i.kept_until.filter(|t| *t > now)
         && i.kind != Kind::Partial
     {
-        return (
-            false,
-            format!(
-                "kept by a person until {}",
-                protocol::tags::text::utc(until)
-            ),
-        );
+        return (false, format!("kept by a person until {}", protocol::tags::text::utc(until)));
     }
     match i.kind {
         Kind::Partial => delete("its removal was begun".into()),
         Kind::Newer => keep("written by a newer snapfreeze"),
         Kind::Damaged => keep("damaged: a person decides"),
         Kind::Foreign => keep("not a set of snapfreeze"),
-        Kind::Pending if age_ms < policy.pending_grace_ms => {
-            keep("its backup may still be running")
-        }
-        Kind::Pending => delete(format!(
-            "pending for {}: its backup never ended",
-            span(age_ms)
-        )),
+        Kind::Pending if age_ms < policy.pending_grace_ms => keep("its backup may still be running"),
+        Kind::Pending => delete(format!("pending for {}: its backup never ended", span(age_ms))),
         Kind::Broken if age_ms < policy.broken_ms => keep("broken, kept to find out why"),
         Kind::Broken => delete(format!("broken {} ago", span(age_ms))),
         Kind::Held if is_last_held => keep("the last held set"),
@@ -168,13 +132,7 @@ struct Counts<'a> {
 
 impl<'a> Counts<'a> {
     fn new(policy: &'a Policy) -> Self {
-        Self {
-            policy,
-            seen: 0,
-            days: BTreeSet::new(),
-            weeks: BTreeSet::new(),
-            months: BTreeSet::new(),
-        }
+        Self { policy, seen: 0, days: BTreeSet::new(), weeks: BTreeSet::new(), months: BTreeSet::new() }
     }
 
     fn next(&mut self, at: WallMs) -> Option<&'static str> {
@@ -183,8 +141,7 @@ impl<'a> Counts<'a> {
         let week = (day + 3).div_euclid(7);
         let month = protocol::tags::text::year_month(at);
         self.seen += 1;
-        let mut why =
-            (self.seen <= self.policy.keep_last).then_some("among the newest (keep_last)");
+        let mut why = (self.seen <= self.policy.keep_last).then_some("among the newest (keep_last)");
         let p = self.policy;
         if self.days.len() < p.daily as usize && self.days.insert(day) {
             why = why.or(Some("the newest of its day (daily)"));

@@ -46,10 +46,7 @@ pub fn remove(set: &Path) -> io::Result<()> {
         Ok(_) => {}
     }
     // Without space for the mark there is still the missing data; the manifest goes first then.
-    if std::fs::write(set.join(PARTIAL), b"being removed\n")
-        .and_then(|()| sync_dir(set))
-        .is_err()
-    {
+    if std::fs::write(set.join(PARTIAL), b"being removed\n").and_then(|()| sync_dir(set)).is_err() {
         let _ = std::fs::remove_file(set.join(super::MANIFEST));
     }
     let data = set.join(super::DATA);
@@ -76,10 +73,7 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
 
 /// False when `dir` is none.
 fn remove_subvolume(dir: &Path) -> io::Result<bool> {
-    let (up, name) = (
-        dir.parent().unwrap_or(Path::new("/")),
-        dir.file_name().unwrap_or_default(),
-    );
+    let (up, name) = (dir.parent().unwrap_or(Path::new("/")), dir.file_name().unwrap_or_default());
     let parent = open_dir(up)?;
     if std::fs::symlink_metadata(dir)?.ino() != 256 || crate::ioctl::btrfs_fsid(&parent).is_err() {
         return Ok(false);

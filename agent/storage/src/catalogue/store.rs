@@ -75,27 +75,15 @@ pub fn list(dirs: &[PathBuf]) -> Result<Vec<Entry>, Error> {
 }
 
 fn look(dir: &Path) -> Entry {
-    let name = dir
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let changed = |p: &Path| p.symlink_metadata().map(|m| WallMs(m.mtime() * 1000)).ok();
     let state = state(dir, &name);
     let at = match &state {
         State::Set { manifest, tags } => Some(tags.frozen_at.unwrap_or(manifest.created_at)),
         State::Newer { .. } | State::Partial | State::Damaged { .. } | State::Foreign => None,
     };
-    let at = at
-        .or_else(|| changed(&dir.join(MANIFEST)))
-        .or_else(|| changed(dir))
-        .unwrap_or(WallMs(0));
-    Entry {
-        dir: dir.to_owned(),
-        name,
-        at,
-        state,
-    }
+    let at = at.or_else(|| changed(&dir.join(MANIFEST))).or_else(|| changed(dir)).unwrap_or(WallMs(0));
+    Entry { dir: dir.to_owned(), name, at, state }
 }
 
 fn state(dir: &Path, name: &str) -> State {
@@ -108,13 +96,8 @@ fn state(dir: &Path, name: &str) -> State {
         return State::Foreign;
     }
     match manifest::read(dir) {
-        Ok((_, tags)) if Some(tags.backup_id) != id => State::Damaged {
-            why: format!("its manifest is of {}", tags.backup_id),
-        },
-        Ok((manifest, tags)) => State::Set {
-            manifest: Box::new(manifest),
-            tags: Box::new(tags),
-        },
+        Ok((_, tags)) if Some(tags.backup_id) != id => State::Damaged { why: format!("its manifest is of {}", tags.backup_id) },
+        Ok((manifest, tags)) => State::Set { manifest: Box::new(manifest), tags: Box::new(tags) },
         Err(Error::Newer { schema, .. }) => State::Newer { schema },
         Err(e) => State::Damaged { why: e.to_string() },
     }
@@ -124,10 +107,7 @@ fn state(dir: &Path, name: &str) -> State {
 pub fn find(dirs: &[PathBuf], which: &str) -> Result<Entry, Error> {
     let all = list(dirs)?;
     let held = |e: &Entry| e.tags().is_some_and(|t| t.verdict == Verdict::Held);
-    let fits = |e: &Entry| {
-        e.name.eq_ignore_ascii_case(which)
-            || (which.len() >= 8 && e.name.starts_with(&which.to_lowercase()))
-    };
+    let fits = |e: &Entry| e.name.eq_ignore_ascii_case(which) || (which.len() >= 8 && e.name.starts_with(&which.to_lowercase()));
     let mut found = match which {
         "latest" => all.into_iter().filter(held).take(1).collect::<Vec<_>>(),
         _ => all.into_iter().filter(fits).collect(),
@@ -141,35 +121,21 @@ pub fn find(dirs: &[PathBuf], which: &str) -> Result<Entry, Error> {
 
 /// A person's wish, which overrides retention.
 pub fn keep(set: &Path, until: WallMs, reason: &str) -> Result<Manifest, Error> {
-    manifest::update(set, |_, tags| {
-        (tags.keep_until, tags.keep_reason) = (Some(until), reason.into())
-    })
+    manifest::update(set, |_, tags| (tags.keep_until, tags.keep_reason) = (Some(until), reason.into()))
 }
 
 pub fn unkeep(set: &Path) -> Result<Manifest, Error> {
-    manifest::update(set, |_, tags| {
-        (tags.keep_until, tags.keep_reason) = (None, String::new())
-    })
+    manifest::update(set, |_, tags| (tags.keep_until, tags.keep_reason) = (None, String::new()))
 }
 
 /// What would be deleted and what stays, each with its reason, beside the entry itself. Changes nothing.
-pub fn prune_plan(
-    dirs: &[PathBuf],
-    policy: &Policy,
-    now: WallMs,
-) -> Result<Vec<(Entry, Decision)>, Error> {
+pub fn prune_plan(dirs: &[PathBuf], policy: &Policy, now: WallMs) -> Result<Vec<(Entry, Decision)>, Error> {
     let entries = list(dirs)?;
     // By path: one id may lie in two targets.
     let items: Vec<Item> = entries.iter().map(item).collect();
     let mut decisions: std::collections::BTreeMap<String, Decision> =
-        retain::plan(&items, policy, now)
-            .into_iter()
-            .map(|d| (d.name.clone(), d))
-            .collect();
-    Ok(entries
-        .into_iter()
-        .filter_map(|e| decisions.remove(&*e.dir.to_string_lossy()).map(|d| (e, d)))
-        .collect())
+        retain::plan(&items, policy, now).into_iter().map(|d| (d.name.clone(), d)).collect();
+    Ok(entries.into_iter().filter_map(|e| decisions.remove(&*e.dir.to_string_lossy()).map(|d| (e, d))).collect())
 }
 
 /// Hears of each deletion as it ends.
@@ -177,15 +143,9 @@ pub type Each<'a> = &'a mut dyn FnMut(&Entry, &Decision, Result<(), Error>);
 
 /// Deletes what the plan says, and only while it still says so: a set that was kept meanwhile stays.
 pub fn prune(dirs: &[PathBuf], policy: &Policy, now: WallMs, each: Each<'_>) -> Result<(), Error> {
-    for (entry, decision) in prune_plan(dirs, policy, now)?
-        .into_iter()
-        .filter(|(_, d)| d.delete)
-    {
+    for (entry, decision) in prune_plan(dirs, policy, now)?.into_iter().filter(|(_, d)| d.delete) {
         let fresh = look(&entry.dir);
-        let kept = fresh
-            .tags()
-            .and_then(|t| t.keep_until)
-            .is_some_and(|t| t > now);
+        let kept = fresh.tags().and_then(|t| t.keep_until).is_some_and(|t| t > now);
         if kept || fresh.state.word() != entry.state.word() {
             continue;
         }

@@ -76,10 +76,7 @@ pub(super) struct Devices<'a> {
 
 impl<'a> Devices<'a> {
     pub(super) fn new(roots: &'a Roots) -> Self {
-        Self {
-            roots,
-            found: BTreeMap::new(),
-        }
+        Self { roots, found: BTreeMap::new() }
     }
 
     /// Kernel names of the devices that a file system is mounted from, and its UUID.
@@ -101,12 +98,7 @@ impl<'a> Devices<'a> {
         };
         let all = list(&self.roots.sys.join("fs/btrfs"))
             .into_iter()
-            .map(|uuid| {
-                (
-                    list(&self.roots.sys.join("fs/btrfs").join(&uuid).join("devices")),
-                    uuid,
-                )
-            })
+            .map(|uuid| (list(&self.roots.sys.join("fs/btrfs").join(&uuid).join("devices")), uuid))
             .find(|(names, _)| names.contains(&name));
         let (names, uuid) = match all {
             Some((names, uuid)) => (names, Some(uuid)),
@@ -121,11 +113,7 @@ impl<'a> Devices<'a> {
         match self.found.get(name) {
             None => Vec::new(),
             Some(d) if d.on.is_empty() => vec![d.name.clone()],
-            Some(d) => {
-                d.on.iter()
-                    .flat_map(|below| self.disks_below(below))
-                    .collect()
-            }
+            Some(d) => d.on.iter().flat_map(|below| self.disks_below(below)).collect(),
         }
     }
 
@@ -175,10 +163,7 @@ impl<'a> Devices<'a> {
             kind: DeviceKind::Disk,
             label: String::new(),
             // In units of 512 bytes whatever the disk's sectors are.
-            size_bytes: text("size")
-                .and_then(|s| s.parse::<u64>().ok())
-                .unwrap_or(0)
-                * 512,
+            size_bytes: text("size").and_then(|s| s.parse::<u64>().ok()).unwrap_or(0) * 512,
             model: String::new(),
             serial: String::new(),
             volume: None,
@@ -221,9 +206,7 @@ impl<'a> Devices<'a> {
             "Amazon Elastic Block Store" => {
                 let hex = d.serial.strip_prefix("vol")?.trim_start_matches('-');
                 let valid = hex.len() >= 8 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-                valid.then(|| Volume::Ebs {
-                    id: format!("vol-{hex}"),
-                })
+                valid.then(|| Volume::Ebs { id: format!("vol-{hex}") })
             }
             "Amazon EC2 NVMe Instance Storage" => Some(Volume::InstanceStore),
             // Azure/azure-vm-utils: namespace 1 is the OS disk, data disks begin at 2 with LUN 0.
@@ -232,9 +215,7 @@ impl<'a> Devices<'a> {
                 1 => Some(Volume::AzureOs),
                 n => Some(Volume::AzureData { lun: n - 2 }),
             },
-            "Microsoft NVMe Direct Disk" | "Microsoft NVMe Direct Disk v2" => {
-                Some(Volume::AzureTemporary)
-            }
+            "Microsoft NVMe Direct Disk" | "Microsoft NVMe Direct Disk v2" => Some(Volume::AzureTemporary),
             "Virtual Disk" if read(&dir.join("device/vendor")).as_deref() == Some("Msft") => {
                 self.azure_links(&d.name).or_else(|| azure_scsi(dir))
             }
@@ -248,9 +229,7 @@ impl<'a> Devices<'a> {
             let target = std::fs::read_link(self.roots.dev.join("disk/azure").join(link)).ok();
             target.is_some_and(|t| t.file_name().is_some_and(|n| n == name))
         };
-        let lun = self
-            .link_to(name, "disk/azure/scsi1")
-            .or_else(|| self.link_to(name, "disk/azure/data/by-lun"));
+        let lun = self.link_to(name, "disk/azure/scsi1").or_else(|| self.link_to(name, "disk/azure/data/by-lun"));
         if is("root") || is("os") {
             Some(Volume::AzureOs)
         } else if is("resource") {
@@ -266,13 +245,7 @@ impl<'a> Devices<'a> {
 /// SCSI address `host:channel:target:lun` ends with the LUN.
 fn azure_scsi(dir: &Path) -> Option<Volume> {
     let address = std::fs::read_link(dir.join("device")).ok()?;
-    let lun: u32 = address
-        .file_name()?
-        .to_str()?
-        .rsplit(':')
-        .next()?
-        .parse()
-        .ok()?;
+    let lun: u32 = address.file_name()?.to_str()?.rsplit(':').next()?.parse().ok()?;
     let controller = dir.ancestors().find_map(|d| read(&d.join("device_id")))?;
     let id = controller.trim_matches(['{', '}']);
     match (id.get(..14)?, lun) {
@@ -291,11 +264,8 @@ fn read(path: &Path) -> Option<String> {
 
 /// Names in a directory, sorted; none when it is not there.
 fn list(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|e| e.ok()?.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     names
 }

@@ -30,29 +30,15 @@ pub struct Roots {
 
 impl Roots {
     pub fn host() -> Self {
-        Self {
-            mountinfo: "/proc/self/mountinfo".into(),
-            sys: "/sys".into(),
-            dev: "/dev".into(),
-            fs: "/".into(),
-        }
+        Self { mountinfo: "/proc/self/mountinfo".into(), sys: "/sys".into(), dev: "/dev".into(), fs: "/".into() }
     }
     /// As the process sees it: an instance in a container.
     pub fn of_process(pid: u32) -> Self {
-        Self {
-            mountinfo: format!("/proc/{pid}/mountinfo").into(),
-            fs: format!("/proc/{pid}/root").into(),
-            ..Self::host()
-        }
+        Self { mountinfo: format!("/proc/{pid}/mountinfo").into(), fs: format!("/proc/{pid}/root").into(), ..Self::host() }
     }
     /// Below `dir`, as a recorded tree has it.
     pub fn recorded(dir: &Path) -> Self {
-        Self {
-            mountinfo: dir.join("proc/self/mountinfo"),
-            sys: dir.join("sys"),
-            dev: dir.join("dev"),
-            fs: dir.join("fs"),
-        }
+        Self { mountinfo: dir.join("proc/self/mountinfo"), sys: dir.join("sys"), dev: dir.join("dev"), fs: dir.join("fs") }
     }
 }
 
@@ -110,33 +96,17 @@ pub struct Mount {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not read the mount table {path}: {source}")]
-    Mounts {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Mounts { path: PathBuf, source: std::io::Error },
 }
 
 /// Reads the layout of the wanted paths. A path or device that cannot be found is in the result, with what is known.
 pub fn read(roots: &Roots, wanted: &[Wanted]) -> Result<Layout, Error> {
-    let table = std::fs::read(&roots.mountinfo).map_err(|source| Error::Mounts {
-        path: roots.mountinfo.clone(),
-        source,
-    })?;
+    let table = std::fs::read(&roots.mountinfo).map_err(|source| Error::Mounts { path: roots.mountinfo.clone(), source })?;
     let table = mountinfo::parse(&table);
     let mut devices = Devices::new(roots);
-    let mut layout = Layout {
-        schema: protocol::SCHEMA,
-        ..Layout::default()
-    };
+    let mut layout = Layout { schema: protocol::SCHEMA, ..Layout::default() };
     for w in wanted {
-        let mut place = Place {
-            role: w.role.clone(),
-            path: w.path.clone(),
-            real: w.path.clone(),
-            mount: None,
-            owner: None,
-            why: None,
-        };
+        let mut place = Place { role: w.role.clone(), path: w.path.clone(), real: w.path.clone(), mount: None, owner: None, why: None };
         match path::resolve(&roots.fs, &w.path) {
             Err(e) => place.why = Some(e.to_string()),
             Ok(real) => {
@@ -157,12 +127,7 @@ pub fn read(roots: &Roots, wanted: &[Wanted]) -> Result<Layout, Error> {
     Ok(layout)
 }
 
-fn add_mount(
-    mounts: &mut Vec<Mount>,
-    m: &mountinfo::MountLine,
-    role: &str,
-    devices: &mut Devices<'_>,
-) {
+fn add_mount(mounts: &mut Vec<Mount>, m: &mountinfo::MountLine, role: &str, devices: &mut Devices<'_>) {
     let at = match mounts.iter().position(|known| known.point == m.point) {
         Some(at) => at,
         None => {
@@ -192,9 +157,7 @@ fn add_mount(
 impl Layout {
     /// The mount of a place.
     pub fn mount(&self, place: &Place) -> Option<&Mount> {
-        self.mounts
-            .iter()
-            .find(|m| Some(&m.point) == place.mount.as_ref())
+        self.mounts.iter().find(|m| Some(&m.point) == place.mount.as_ref())
     }
     /// Every EBS volume or Azure LUN of the wanted paths, as [`Volume::key`] names it, with its kernel name.
     pub fn volumes(&self) -> Vec<(String, String)> {

@@ -27,18 +27,12 @@ pub fn parse(text: &[u8]) -> Vec<MountLine> {
 fn line(line: &[u8]) -> Option<MountLine> {
     let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
     let dash = fields.iter().position(|f| *f == b"-")?;
-    let word = |i: usize| {
-        fields
-            .get(i)
-            .map(|f| String::from_utf8_lossy(f).into_owned())
-    };
+    let word = |i: usize| fields.get(i).map(|f| String::from_utf8_lossy(f).into_owned());
     let path = |i: usize| fields.get(i).map(|f| PathBuf::from(unescape(f)));
     if dash < 6 {
         return None;
     }
-    let source = fields
-        .get(dash + 2)
-        .map(|f| unescape(f).to_string_lossy().into_owned())?;
+    let source = fields.get(dash + 2).map(|f| unescape(f).to_string_lossy().into_owned())?;
     let options = format!("{},{}", word(5)?, word(dash + 3).unwrap_or_default());
     Some(MountLine {
         id: word(0)?.parse().ok()?,
@@ -57,9 +51,7 @@ fn unescape(field: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&b, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|d| b == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
+        let octal = tail.get(..3).filter(|d| b == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
         let code = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
         out.push(code.unwrap_or(b));
         rest = if code.is_some() { &tail[3..] } else { tail };
@@ -71,19 +63,11 @@ fn unescape(field: &[u8]) -> OsString {
 /// nearest mount on the way. So a later mount hides the earlier ones below it.
 pub fn mount_of<'a>(mounts: &'a [MountLine], path: &Path) -> Option<&'a MountLine> {
     let is_child = |m: &MountLine| m.parent != m.id && mounts.iter().any(|p| p.id == m.parent);
-    let mut at = mounts
-        .iter()
-        .rev()
-        .find(|m| m.point == Path::new("/") && !is_child(m))?;
+    let mut at = mounts.iter().rev().find(|m| m.point == Path::new("/") && !is_child(m))?;
     for _ in 0..mounts.len() {
         let next = mounts
             .iter()
-            .filter(|m| {
-                m.parent == at.id
-                    && m.id != at.id
-                    && path.starts_with(&m.point)
-                    && m.point.starts_with(&at.point)
-            })
+            .filter(|m| m.parent == at.id && m.id != at.id && path.starts_with(&m.point) && m.point.starts_with(&at.point))
             .min_by_key(|m| m.point.as_os_str().as_bytes().len());
         match next {
             Some(m) => at = m,

@@ -43,11 +43,7 @@ pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
 
 pub(super) fn owner(root: &Path, real: &Path) -> Option<Owner> {
     let m = std::fs::symlink_metadata(below(root, real)).ok()?;
-    Some(Owner {
-        uid: m.uid(),
-        gid: m.gid(),
-        mode: format!("{:04o}", m.mode() & 0o7777),
-    })
+    Some(Owner { uid: m.uid(), gid: m.gid(), mode: format!("{:04o}", m.mode() & 0o7777) })
 }
 
 /// Last component first.

@@ -50,21 +50,14 @@ impl Snapshotter for Command {
     fn prepare(&self, request: &Request) -> Result<Plan, Error> {
         let (to, wanted) = resolve(request)?;
         let set = to.join(request.id.to_string());
-        let paths: Vec<String> = wanted
-            .iter()
-            .map(|w| w.path.to_string_lossy().into_owned())
-            .collect();
+        let paths: Vec<String> = wanted.iter().map(|w| w.path.to_string_lossy().into_owned()).collect();
         let mut call = Call::new(&self.program, self.args.clone())
             .env("SNAPFREEZE_ID", request.id.to_string())
             .env("SNAPFREEZE_SET", &set)
             .env("SNAPFREEZE_HOLD_MS", request.hold_ms.to_string())
-            .env(
-                "SNAPFREEZE_PATHS",
-                serde_json::Value::from(paths).to_string(),
-            );
+            .env("SNAPFREEZE_PATHS", serde_json::Value::from(paths).to_string());
         call.env.extend(self.env.iter().cloned());
-        let mut running = Running::start(call)
-            .map_err(|e| Error::Helper(format!("could not be started: {e}")))?;
+        let mut running = Running::start(call).map_err(|e| Error::Helper(format!("could not be started: {e}")))?;
         let by = boot_now().plus(self.ready_ms);
         let ready = loop {
             match running.line(by).map_err(|e| Error::Helper(e.to_string()))? {
@@ -72,24 +65,15 @@ impl Snapshotter for Command {
                 Some(_) => {} // a greeting
                 None => {
                     let why = said(running, boot_now());
-                    return Err(Error::Helper(format!(
-                        "did not say READY within {} ms{why}",
-                        self.ready_ms
-                    )));
+                    return Err(Error::Helper(format!("did not say READY within {} ms{why}", self.ready_ms)));
                 }
             }
         };
-        let ms = pairs(ready.trim_start_matches("READY"))
-            .get("ms")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0);
+        let ms = pairs(ready.trim_start_matches("READY")).get("ms").and_then(|v| v.parse().ok()).unwrap_or(0);
         if ms > request.hold_ms {
             return Err(Error::refused(
                 Code::RefusedTooSlow,
-                format!(
-                    "the snapshot helper expects to take {ms} ms, the hold is {} ms",
-                    request.hold_ms
-                ),
+                format!("the snapshot helper expects to take {ms} ms, the hold is {} ms", request.hold_ms),
                 "use a longer hold",
             ));
         }
@@ -110,38 +94,23 @@ impl Snapshotter for Command {
                 bytes: 0,
             })
             .collect();
-        plan.notes
-            .push(format!("{} is ready", self.program.path().display()));
-        *plan
-            .helper
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Helper(running));
+        plan.notes.push(format!("{} is ready", self.program.path().display()));
+        *plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Helper(running));
         Ok(plan)
     }
 
     fn take(&self, plan: &Plan, moment: &Moment<'_>) -> Result<Taken, Error> {
         let begun = boot_now();
-        let mut slot = plan
-            .helper
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut running = slot
-            .take()
-            .ok_or_else(|| Error::Helper("was used already".into()))?
-            .0;
+        let mut slot = plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = slot.take().ok_or_else(|| Error::Helper("was used already".into()))?.0;
         moment.check()?;
         let tags = serde_json::to_string(moment.tags).unwrap_or_default();
-        running
-            .say(&format!("GO {tags}"))
-            .map_err(|e| Error::Helper(format!("did not take GO: {e}")))?;
+        running.say(&format!("GO {tags}")).map_err(|e| Error::Helper(format!("did not take GO: {e}")))?;
         let mut taken = Taken::default();
         loop {
             moment.check()?; // dropping `running` kills and reaps it
             let slice = boot_now().plus(SLICE_MS).min(moment.by);
-            match running
-                .line(slice)
-                .map_err(|e| Error::Helper(e.to_string()))?
-            {
+            match running.line(slice).map_err(|e| Error::Helper(e.to_string()))? {
                 Some(line) if line == "DONE" => {
                     *slot = Some(Helper(running));
                     break;
@@ -151,11 +120,7 @@ impl Snapshotter for Command {
                     if !snapshot.is_empty() {
                         taken.produced.push(snapshot);
                         taken.files += 1;
-                        (moment.say)(super::Progress {
-                            step: "take",
-                            files: taken.files,
-                            ..Default::default()
-                        });
+                        (moment.say)(super::Progress { step: "take", files: taken.files, ..Default::default() });
                     }
                 }
                 None if boot_now() >= slice => {}
@@ -174,58 +139,37 @@ impl Snapshotter for Command {
     }
 
     fn finish(&self, plan: &Plan, _checksums: bool, _say: Say<'_>) -> Result<Finished, Error> {
-        let helper = plan
-            .helper
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let helper = plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(Helper(running)) = helper {
             finished(running, boot_now().plus(self.finish_ms), None)?;
         }
-        Ok(Finished {
-            notes: vec!["the data lies where the helper's snapshots are".into()],
-            ..Finished::default()
-        })
+        Ok(Finished { notes: vec!["the data lies where the helper's snapshots are".into()], ..Finished::default() })
     }
 
     fn abort(&self, plan: &Plan) -> Result<(), Error> {
-        drop(
-            plan.helper
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .take(),
-        );
+        drop(plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         setdir::remove(&plan.set).map_err(|e| Error::io("remove", &plan.set, e))
     }
 }
 
 fn finished(running: Running, by: BootMs, cancel: Option<&Cancel>) -> Result<(), Error> {
-    let out = running
-        .finish(by, cancel)
-        .map_err(|e| Error::Helper(e.to_string()))?;
+    let out = running.finish(by, cancel).map_err(|e| Error::Helper(e.to_string()))?;
     match out.ended {
         Ended::Exited(0) => Ok(()),
         Ended::Cancelled => Err(Error::Cancelled),
         Ended::TimedOut => Err(Error::Helper("did not end in time and was killed".into())),
-        Ended::Exited(c) => Err(Error::Helper(format!(
-            "failed with exit {c}{}",
-            last_line(&out.err())
-        ))),
+        Ended::Exited(c) => Err(Error::Helper(format!("failed with exit {c}{}", last_line(&out.err())))),
         Ended::Signaled(s) => Err(Error::Helper(format!("was killed by signal {s}"))),
     }
 }
 
 /// What it last wrote to standard error, for people.
 fn said(running: Running, by: BootMs) -> String {
-    running
-        .finish(by, None)
-        .map(|o| last_line(&o.err()))
-        .unwrap_or_default()
+    running.finish(by, None).map(|o| last_line(&o.err())).unwrap_or_default()
 }
 fn last_line(text: &str) -> String {
     let line = text.lines().rev().find(|l| !l.trim().is_empty());
-    line.map(|l| format!(": {}", l.chars().take(200).collect::<String>()))
-        .unwrap_or_default()
+    line.map(|l| format!(": {}", l.chars().take(200).collect::<String>())).unwrap_or_default()
 }
 
 /// `a=1 b=2`, or a JSON object; anything else is talk and gives nothing.
@@ -235,9 +179,5 @@ fn pairs(line: &str) -> BTreeMap<String, String> {
         return map.into_iter().map(|(k, v)| (k, text(v))).collect();
     }
     let words: Option<Vec<_>> = line.split_whitespace().map(|w| w.split_once('=')).collect();
-    words
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(k, v)| (k.into(), v.into()))
-        .collect()
+    words.unwrap_or_default().into_iter().map(|(k, v)| (k.into(), v.into())).collect()
 }

@@ -44,10 +44,7 @@ impl Snapshotter for Fake {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.step(Step::Take)?;
-        Ok(Taken {
-            took_ms: boot_now().since(begun),
-            ..Taken::default()
-        })
+        Ok(Taken { took_ms: boot_now().since(begun), ..Taken::default() })
     }
     fn finish(&self, _plan: &Plan, _checksums: bool, _say: Say<'_>) -> Result<Finished, Error> {
         self.step(Step::Finish)?;

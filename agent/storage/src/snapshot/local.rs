@@ -7,10 +7,7 @@ use super::plan::dest_of;
 use super::sources::{Source, resolve, sources, tops};
 use super::subvol;
 use super::tree::Tree;
-use super::{
-    Error, Estimate, Finished, Method, Moment, Part, Plan, Progress, Request, Say, Snapshotter,
-    Taken,
-};
+use super::{Error, Estimate, Finished, Method, Moment, Part, Plan, Progress, Request, Say, Snapshotter, Taken};
 use crate::catalogue::{self, files, setdir};
 use crate::layout::mountinfo::{self, MountLine};
 use doors::clock::boot_now;
@@ -44,11 +41,9 @@ impl Snapshotter for Local {
         let (to, wanted) = resolve(request)?;
         let set = to.join(request.id.to_string());
         setdir::create(&set).map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::refused(
-                Code::RefusedUsedId,
-                format!("the set {} is there already", set.display()),
-                "use a new id",
-            ),
+            std::io::ErrorKind::AlreadyExists => {
+                Error::refused(Code::RefusedUsedId, format!("the set {} is there already", set.display()), "use a new id")
+            }
             _ => Error::io("make", &set, e),
         })?;
         let mut plan = Plan::new(request.id, set, wanted);
@@ -63,12 +58,7 @@ impl Snapshotter for Local {
 
     fn take(&self, plan: &Plan, moment: &Moment<'_>) -> Result<Taken, Error> {
         let begun = boot_now();
-        let mut total = Progress {
-            step: "take",
-            files_of: plan.estimate.files,
-            bytes_of: plan.estimate.bytes,
-            ..Progress::default()
-        };
+        let mut total = Progress { step: "take", files_of: plan.estimate.files, bytes_of: plan.estimate.bytes, ..Progress::default() };
         let mut skipped = Vec::new();
         for part in &plan.parts {
             moment.check()?;
@@ -83,22 +73,11 @@ impl Snapshotter for Local {
             }
         }
         moment.check()?;
-        Ok(Taken {
-            took_ms: boot_now().since(begun),
-            files: total.files,
-            bytes: total.bytes,
-            produced: Vec::new(),
-            skipped,
-        })
+        Ok(Taken { took_ms: boot_now().since(begun), files: total.files, bytes: total.bytes, produced: Vec::new(), skipped })
     }
 
     fn finish(&self, plan: &Plan, checksums: bool, say: Say<'_>) -> Result<Finished, Error> {
-        for part in plan
-            .parts
-            .iter()
-            .rev()
-            .filter(|p| p.method == Method::Btrfs && p.holds_others)
-        {
+        for part in plan.parts.iter().rev().filter(|p| p.method == Method::Btrfs && p.holds_others) {
             subvol::make_read_only(&plan.set.join(&part.dest))?;
         }
         measure::sync_ms(&plan.set)?;
@@ -113,8 +92,7 @@ impl Snapshotter for Local {
 
 impl Local {
     fn fill(&self, plan: &mut Plan, request: &Request, to: &Path) -> Result<(), Error> {
-        let text = std::fs::read("/proc/self/mountinfo")
-            .map_err(|e| Error::io("read", "/proc/self/mountinfo", e))?;
+        let text = std::fs::read("/proc/self/mountinfo").map_err(|e| Error::io("read", "/proc/self/mountinfo", e))?;
         let mounts = mountinfo::parse(&text);
         let mut speeds = BTreeMap::new();
         for source in sources(&plan.wanted, &mounts, &mut plan.notes)? {
@@ -123,9 +101,7 @@ impl Local {
         plan.parts.sort_by(|a, b| a.path.cmp(&b.path));
         let dests: Vec<PathBuf> = plan.parts.iter().map(|p| p.dest.clone()).collect();
         for part in &mut plan.parts {
-            part.holds_others = dests
-                .iter()
-                .any(|d| *d != part.dest && d.starts_with(&part.dest));
+            part.holds_others = dests.iter().any(|d| *d != part.dest && d.starts_with(&part.dest));
         }
         refuse_frozen(plan, request, to, &mounts)?;
         refuse_space(plan)?;
@@ -147,18 +123,8 @@ impl Local {
         make_parents(plan)
     }
 
-    fn add(
-        &self,
-        plan: &mut Plan,
-        source: &Source,
-        to: &Path,
-        speeds: &mut BTreeMap<u64, u64>,
-    ) -> Result<(), Error> {
-        let Source {
-            path,
-            counted,
-            fence,
-        } = source;
+    fn add(&self, plan: &mut Plan, source: &Source, to: &Path, speeds: &mut BTreeMap<u64, u64>) -> Result<(), Error> {
+        let Source { path, counted, fence } = source;
         let unit = choose(self.prefer, &plan.set, source, to, speeds)?;
         let method = unit.method();
         let is_dir = path.is_dir();
@@ -167,19 +133,13 @@ impl Local {
             ms: plan.estimate.ms.saturating_add(ms),
             files: plan.estimate.files + counted.files,
             bytes: plan.estimate.bytes + counted.bytes,
-            new_bytes: plan.estimate.new_bytes
-                + if method == Method::Copy {
-                    counted.bytes
-                } else {
-                    0
-                },
+            new_bytes: plan.estimate.new_bytes + if method == Method::Copy { counted.bytes } else { 0 },
         };
         let inherent = match method {
             Method::Btrfs | Method::Reflink => ", written to the file system that the data is on",
             Method::Copy | Method::Command => "",
         };
-        plan.notes
-            .push(format!("{}: {method}{inherent}", path.display()));
+        plan.notes.push(format!("{}: {method}{inherent}", path.display()));
         let part = |path: &Path, is_dir, files, bytes| Part {
             method,
             path: path.to_owned(),
@@ -191,17 +151,12 @@ impl Local {
             bytes,
         };
         if method != Method::Btrfs {
-            plan.parts
-                .push(part(path, is_dir, counted.files, counted.bytes));
+            plan.parts.push(part(path, is_dir, counted.files, counted.bytes));
             return Ok(());
         }
         let home = subvol::root_of(path).into_iter();
         for (n, root) in home.chain(counted.subvolumes.iter().cloned()).enumerate() {
-            let (files, bytes) = if n == 0 {
-                (counted.files, counted.bytes)
-            } else {
-                (0, 0)
-            };
+            let (files, bytes) = if n == 0 { (counted.files, counted.bytes) } else { (0, 0) };
             match plan.parts.iter_mut().find(|p| p.path == root) {
                 Some(p) => (p.files, p.bytes) = (p.files + files, p.bytes + bytes),
                 None => plan.parts.push(part(&root, true, files, bytes)),
@@ -211,28 +166,16 @@ impl Local {
     }
 }
 
-fn refuse_frozen(
-    plan: &Plan,
-    request: &Request,
-    to: &Path,
-    mounts: &[MountLine],
-) -> Result<(), Error> {
+fn refuse_frozen(plan: &Plan, request: &Request, to: &Path, mounts: &[MountLine]) -> Result<(), Error> {
     let frozen = |p: &Path| {
         let m = mountinfo::mount_of(mounts, p)?;
-        request
-            .frozen_mounts
-            .contains(&m.point)
-            .then(|| m.point.clone())
+        request.frozen_mounts.contains(&m.point).then(|| m.point.clone())
     };
     match frozen(to) {
         None => Ok(()),
         Some(point) => Err(Error::refused(
             Code::ConfigInvalid,
-            format!(
-                "{} would be frozen in the window, and the set {} is to be written there",
-                point.display(),
-                plan.set.display()
-            ),
+            format!("{} would be frozen in the window, and the set {} is to be written there", point.display(), plan.set.display()),
             "choose a target on another file system; a local snapshot needs no frozen file system",
         )),
     }
@@ -243,11 +186,7 @@ fn refuse_space(plan: &mut Plan) -> Result<(), Error> {
     let needed = e.new_bytes + e.new_bytes / 20 + SPACE_FLOOR + e.files * SPACE_PER_FILE;
     let free = measure::free_bytes(&plan.set)?;
     if free < needed {
-        return Err(Error::NoSpace {
-            at: plan.set.clone(),
-            needed,
-            free,
-        });
+        return Err(Error::NoSpace { at: plan.set.clone(), needed, free });
     }
     Ok(())
 }
@@ -256,19 +195,11 @@ fn refuse_space(plan: &mut Plan) -> Result<(), Error> {
 fn make_parents(plan: &Plan) -> Result<(), Error> {
     let data = plan.set.join(catalogue::DATA);
     for part in &plan.parts {
-        if plan
-            .parts
-            .iter()
-            .any(|p| p.dest != part.dest && part.dest.starts_with(&p.dest))
-        {
+        if plan.parts.iter().any(|p| p.dest != part.dest && part.dest.starts_with(&p.dest)) {
             continue;
         }
         let dest = plan.set.join(&part.dest);
-        let above: Vec<&Path> = dest
-            .ancestors()
-            .skip(1)
-            .take_while(|d| d.starts_with(&data))
-            .collect();
+        let above: Vec<&Path> = dest.ancestors().skip(1).take_while(|d| d.starts_with(&data)).collect();
         let original: Vec<&Path> = part.path.ancestors().skip(1).collect();
         for (dir, from) in above.into_iter().zip(original).rev() {
             if dir.is_dir() {
@@ -277,9 +208,7 @@ fn make_parents(plan: &Plan) -> Result<(), Error> {
             std::fs::create_dir(dir).map_err(|e| Error::io("make", dir, e))?;
             let meta = std::fs::metadata(from).map_err(|e| Error::io("look at", from, e))?;
             std::os::unix::fs::chown(dir, Some(meta.uid()), Some(meta.gid()))
-                .and_then(|()| {
-                    std::fs::set_permissions(dir, PermissionsExt::from_mode(meta.mode() & 0o7777))
-                })
+                .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(meta.mode() & 0o7777)))
                 .map_err(|e| Error::io("set owner and mode of", dir, e))?;
         }
     }

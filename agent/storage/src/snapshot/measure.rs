@@ -75,8 +75,7 @@ impl Counted {
 
 /// Free bytes for us on the file system of `path`.
 pub(super) fn free_bytes(path: &Path) -> Result<u64, Error> {
-    let s =
-        rustix::fs::statvfs(path).map_err(|e| Error::io("ask for the free space of", path, e))?;
+    let s = rustix::fs::statvfs(path).map_err(|e| Error::io("ask for the free space of", path, e))?;
     Ok(s.f_bavail * s.f_frsize)
 }
 
@@ -111,12 +110,7 @@ pub(super) fn copy_speed(file: Option<&Path>, set: &Path) -> Result<u64, Error> 
     let probe = Probe::create(set).map_err(fail)?;
     let source = file.and_then(|f| open_file(fs::CWD, f).ok());
     if let Some(f) = &source {
-        let _ = fs::fadvise(
-            f,
-            0,
-            std::num::NonZeroU64::new(PROBE_BYTES as u64),
-            Advice::DontNeed,
-        );
+        let _ = fs::fadvise(f, 0, std::num::NonZeroU64::new(PROBE_BYTES as u64), Advice::DontNeed);
     }
     let mut block = vec![0xA5u8; 1 << 20];
     let (begun, mut done) = (boot_now_us(), 0usize);
@@ -135,12 +129,7 @@ pub(super) fn copy_speed(file: Option<&Path>, set: &Path) -> Result<u64, Error> 
 /// a flush costs at the present write rate.
 pub(super) fn sync_ms(path: &Path) -> Result<u64, Error> {
     let fail = |e| Error::io("flush the file system of", path, e);
-    let fd = fs::open(
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
-        Mode::empty(),
-    )
-    .map_err(fail)?;
+    let fd = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).map_err(fail)?;
     fs::syncfs(&fd).map_err(fail)?;
     let begun = boot_now_us();
     fs::syncfs(fd.as_fd()).map_err(fail)?;
@@ -156,8 +145,7 @@ struct Probe {
 impl Probe {
     fn create(set: &Path) -> rustix::io::Result<Self> {
         let path = set.join(".probe");
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Self { path, fd })
     }
@@ -199,10 +187,7 @@ impl Unit {
         let us = match self {
             Self::Btrfs { flush_ms } => return SNAPSHOT_MS + flush_ms,
             // The largest file stands for the bytes: as many of it as they would fill, at most one per file.
-            Self::Reflink {
-                largest_us,
-                small_us,
-            } => {
+            Self::Reflink { largest_us, small_us } => {
                 let largest = counted.largest.as_ref().map_or(1, |(b, _)| (*b).max(1));
                 let like_it = (counted.bytes / largest).clamp(1, counted.files.max(1));
                 files_us(small_us).saturating_add(like_it.saturating_mul(largest_us))

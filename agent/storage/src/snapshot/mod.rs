@@ -53,10 +53,7 @@ pub struct Wanted {
 
 impl Wanted {
     pub fn new(role: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            role: role.into(),
-            path: path.into(),
-        }
+        Self { role: role.into(), path: path.into() }
     }
 }
 
@@ -134,9 +131,7 @@ pub struct Finished {
 }
 
 /// How a part of the set is made.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     Btrfs,
@@ -160,11 +155,7 @@ impl std::fmt::Display for Method {
 pub enum Error {
     /// Before the freeze: it cannot work, or it would be too slow.
     #[error("{why}")]
-    Refused {
-        code: Code,
-        why: String,
-        next: String,
-    },
+    Refused { code: Code, why: String, next: String },
     #[error("no space left on {at}: {free} bytes are free, {needed} are needed")]
     NoSpace { at: PathBuf, needed: u64, free: u64 },
     #[error("the time for the snapshot ran out")]
@@ -174,62 +165,32 @@ pub enum Error {
     #[error("the snapshot helper {0}")]
     Helper(String),
     #[error("could not {doing} {path}: {source}")]
-    Io {
-        doing: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
 }
 
 impl Error {
-    pub(crate) fn io(
-        doing: &'static str,
-        path: impl AsRef<Path>,
-        source: impl Into<std::io::Error>,
-    ) -> Self {
+    pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
         let (path, source) = (path.as_ref().to_owned(), source.into());
-        if matches!(
-            Errno::from_io_error(&source),
-            Some(Errno::NOSPC | Errno::DQUOT)
-        ) {
-            return Self::NoSpace {
-                at: path,
-                needed: 0,
-                free: 0,
-            };
+        if matches!(Errno::from_io_error(&source), Some(Errno::NOSPC | Errno::DQUOT)) {
+            return Self::NoSpace { at: path, needed: 0, free: 0 };
         }
-        Self::Io {
-            doing,
-            path,
-            source,
-        }
+        Self::Io { doing, path, source }
     }
     pub(crate) fn refused(code: Code, why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self::Refused {
-            code,
-            why: why.into(),
-            next: next.into(),
-        }
+        Self::Refused { code, why: why.into(), next: next.into() }
     }
     /// With code and advice, for the API and the command line.
     pub fn problem(&self) -> Problem {
         let next = match self {
             Self::Refused { next, .. } => next.clone(),
-            Self::NoSpace { .. } => {
-                "free space there (`snapfreeze prune`), or choose another target".into()
-            }
-            Self::Late => {
-                "see `files` and `bytes` of the plan; a longer hold or a faster method is needed"
-                    .into()
-            }
+            Self::NoSpace { .. } => "free space there (`snapfreeze prune`), or choose another target".into(),
+            Self::Late => "see `files` and `bytes` of the plan; a longer hold or a faster method is needed".into(),
             Self::Cancelled | Self::Helper(_) | Self::Io { .. } => String::new(),
         };
         let code = match self {
             Self::Refused { code, .. } => *code,
             Self::Cancelled => Code::Interrupted,
-            Self::NoSpace { .. } | Self::Late | Self::Helper(_) | Self::Io { .. } => {
-                Code::SnapshotFailed
-            }
+            Self::NoSpace { .. } | Self::Late | Self::Helper(_) | Self::Io { .. } => Code::SnapshotFailed,
         };
         Problem::new(code, self.to_string()).next(next)
     }

@@ -51,15 +51,7 @@ pub struct Estimate {
 
 impl Plan {
     pub(super) fn new(id: BackupId, set: PathBuf, wanted: Vec<Wanted>) -> Self {
-        Self {
-            id,
-            set,
-            wanted,
-            parts: Vec::new(),
-            estimate: Estimate::default(),
-            notes: Vec::new(),
-            helper: Mutex::new(None),
-        }
+        Self { id, set, wanted, parts: Vec::new(), estimate: Estimate::default(), notes: Vec::new(), helper: Mutex::new(None) }
     }
 
     /// Where `path` (a real path) lies in the set: absolute, below `TO/<id>/data`.

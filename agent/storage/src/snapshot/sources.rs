@@ -26,8 +26,7 @@ const PSEUDO: [&str; 14] = [
 
 /// Target and sources as real paths; refused when one is missing or they lie inside each other.
 pub(super) fn resolve(request: &Request) -> Result<(PathBuf, Vec<Wanted>), Error> {
-    let to = std::fs::canonicalize(&request.to)
-        .map_err(|e| Error::io("find the target", &request.to, e))?;
+    let to = std::fs::canonicalize(&request.to).map_err(|e| Error::io("find the target", &request.to, e))?;
     if !to.is_dir() {
         return Err(Error::io("use as target", &to, rustix::io::Errno::NOTDIR));
     }
@@ -43,18 +42,11 @@ pub(super) fn resolve(request: &Request) -> Result<(PathBuf, Vec<Wanted>), Error
         if to.starts_with(&path) || path.starts_with(&to) {
             return Err(Error::refused(
                 Code::ConfigInvalid,
-                format!(
-                    "target {} and source {} lie inside each other",
-                    to.display(),
-                    path.display()
-                ),
+                format!("target {} and source {} lie inside each other", to.display(), path.display()),
                 "choose a target outside of all sources",
             ));
         }
-        wanted.push(Wanted {
-            role: w.role.clone(),
-            path,
-        });
+        wanted.push(Wanted { role: w.role.clone(), path });
     }
     Ok((to, wanted))
 }
@@ -76,11 +68,7 @@ pub(super) struct Source {
     pub(super) counted: Counted,
 }
 
-pub(super) fn sources(
-    wanted: &[Wanted],
-    mounts: &[MountLine],
-    notes: &mut Vec<String>,
-) -> Result<Vec<Source>, Error> {
+pub(super) fn sources(wanted: &[Wanted], mounts: &[MountLine], notes: &mut Vec<String>) -> Result<Vec<Source>, Error> {
     let mut out = Vec::new();
     for top in tops(wanted) {
         let below = mountinfo::below(mounts, &top);
@@ -93,17 +81,9 @@ pub(super) fn sources(
             }
         }
         for path in paths {
-            let fence: Vec<PathBuf> = below
-                .iter()
-                .map(|m| m.point.clone())
-                .filter(|p| *p != path && p.starts_with(&path))
-                .collect();
+            let fence: Vec<PathBuf> = below.iter().map(|m| m.point.clone()).filter(|p| *p != path && p.starts_with(&path)).collect();
             let counted = measure::count(&path, &fence)?;
-            out.push(Source {
-                path,
-                fence,
-                counted,
-            });
+            out.push(Source { path, fence, counted });
         }
     }
     Ok(out)

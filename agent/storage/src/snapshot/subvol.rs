@@ -25,12 +25,7 @@ pub(super) fn root_of(path: &Path) -> Option<PathBuf> {
 
 /// Both lie on the same btrfs file system.
 pub(super) fn same_fs(a: &Path, b: &Path) -> bool {
-    let id = |p| {
-        open_dir(fs::CWD, p)
-            .ok()
-            .filter(|fd| is_btrfs(fd))
-            .and_then(|fd| ioctl::btrfs_fsid(fd).ok())
-    };
+    let id = |p| open_dir(fs::CWD, p).ok().filter(|fd| is_btrfs(fd)).and_then(|fd| ioctl::btrfs_fsid(fd).ok());
     matches!((id(a), id(b)), (Some(a), Some(b)) if a == b)
 }
 

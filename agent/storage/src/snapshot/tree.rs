@@ -2,10 +2,7 @@
 //! puts there meanwhile. Kept: owner, mode, times, extended attributes, hard links, symlinks, holes, NOCOW.
 
 use super::{Error, Method, Moment, Part, Progress};
-use rustix::fs::{
-    self, AtFlags, Dir, FileType, IFlags, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps,
-    XattrFlags,
-};
+use rustix::fs::{self, AtFlags, Dir, FileType, IFlags, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -17,10 +14,7 @@ use std::path::{Path, PathBuf};
 const DEPTH_MAX: usize = 200;
 /// Between two looks at deadline and cancel; at 100 MB/s 160 ms.
 const CHUNK: usize = 16 << 20;
-const READ_DIR: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const READ_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 pub(super) struct Tree<'a> {
     part: &'a Part,
@@ -37,23 +31,8 @@ pub(super) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(
-        part: &'a Part,
-        set: &'a Path,
-        moment: &'a Moment<'a>,
-        total: Progress,
-    ) -> Self {
-        Self {
-            part,
-            moment,
-            btrfs: false,
-            links: HashMap::new(),
-            set,
-            total,
-            skipped: Vec::new(),
-            told: 0,
-            buffer: Vec::new(),
-        }
+    pub(super) fn new(part: &'a Part, set: &'a Path, moment: &'a Moment<'a>, total: Progress) -> Self {
+        Self { part, moment, btrfs: false, links: HashMap::new(), set, total, skipped: Vec::new(), told: 0, buffer: Vec::new() }
     }
 
     /// Takes the whole part. Its destination's parent exists; a directory's destination may exist (and be empty).
@@ -72,21 +51,11 @@ impl<'a> Tree<'a> {
         } else {
             let file = path.file_name().unwrap_or_default();
             self.btrfs = is_btrfs(&from);
-            self.file(
-                from.as_fd(),
-                file,
-                into.as_fd(),
-                &name,
-                path,
-                &self.part.dest,
-            )
+            self.file(from.as_fd(), file, into.as_fd(), &name, path, &self.part.dest)
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "both sides as descriptor, name and path"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "both sides as descriptor, name and path")]
     fn directory(
         &mut self,
         src: OwnedFd,
@@ -112,15 +81,7 @@ impl<'a> Tree<'a> {
             while let Some(entry) = dir.read() {
                 let entry = entry.map_err(|e| Error::io("read", path, e))?;
                 if entry.file_name() != c"." && entry.file_name() != c".." {
-                    self.entry(
-                        src.as_fd(),
-                        entry.file_name(),
-                        entry.file_type(),
-                        out.as_fd(),
-                        path,
-                        dest,
-                        depth,
-                    )?;
+                    self.entry(src.as_fd(), entry.file_name(), entry.file_type(), out.as_fd(), path, dest, depth)?;
                 }
             }
         }
@@ -128,10 +89,7 @@ impl<'a> Tree<'a> {
         like(&out, stat).map_err(|e| Error::io("set owner and mode of", self.set.join(dest), e))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "both sides as descriptor, name and path"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "both sides as descriptor, name and path")]
     fn entry(
         &mut self,
         src: BorrowedFd<'_>,
@@ -171,10 +129,7 @@ impl<'a> Tree<'a> {
                 fs::mkfifoat(out, cname, Mode::from_raw_mode(s.st_mode))?;
                 owner_at(out, cname, &s)
             }),
-            FileType::Socket
-            | FileType::CharacterDevice
-            | FileType::BlockDevice
-            | FileType::Unknown => {
+            FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
                 self.skipped.push(format!("{}: {kind:?}", path.display()));
                 Ok(())
             }
@@ -204,28 +159,18 @@ impl<'a> Tree<'a> {
         let stat = fs::fstat(&from).map_err(|e| Error::io("look at", path, e))?;
         let key = (stat.st_dev, stat.st_ino);
         if let Some(first) = self.links.get(&key).filter(|_| stat.st_nlink > 1) {
-            return fs::linkat(
-                fs::CWD,
-                self.set.join(first),
-                out,
-                out_name,
-                AtFlags::empty(),
-            )
-            .map_err(|e| Error::io("link", self.set.join(dest), e));
+            return fs::linkat(fs::CWD, self.set.join(first), out, out_name, AtFlags::empty())
+                .map_err(|e| Error::io("link", self.set.join(dest), e));
         }
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = fs::openat(out, out_name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| Error::io("create", self.set.join(dest), e))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let to = fs::openat(out, out_name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("create", self.set.join(dest), e))?;
         if self.btrfs {
             keep_nocow(&from, &to);
         }
         let size = stat.st_size as u64;
         match self.part.method {
             _ if size == 0 => {}
-            Method::Reflink => {
-                fs::ioctl_ficlone(&to, &from).map_err(|e| Error::io("reflink", path, e))?
-            }
+            Method::Reflink => fs::ioctl_ficlone(&to, &from).map_err(|e| Error::io("reflink", path, e))?,
             Method::Copy | Method::Btrfs | Method::Command => self.data(&from, &to, size, path)?,
         }
         copy_xattrs(&from, &to).map_err(|e| Error::io("copy the attributes of", path, e))?;
@@ -252,15 +197,11 @@ impl<'a> Tree<'a> {
                 Err(Errno::NXIO) => break,
                 Err(_) => at,
             };
-            let end = fs::seek(from, SeekFrom::Hole(start))
-                .unwrap_or(size)
-                .min(size);
+            let end = fs::seek(from, SeekFrom::Hole(start)).unwrap_or(size).min(size);
             at = start;
             while at < end {
                 self.moment.check()?;
-                let n = self
-                    .chunk(from, to, at, CHUNK.min((end - at) as usize))
-                    .map_err(fail)?;
+                let n = self.chunk(from, to, at, CHUNK.min((end - at) as usize)).map_err(fail)?;
                 if n == 0 {
                     return Ok(()); // truncated by its owner meanwhile
                 }
@@ -277,9 +218,7 @@ impl<'a> Tree<'a> {
         if self.buffer.is_empty() {
             let (mut i, mut o) = (at, at);
             match fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), len) {
-                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    self.buffer = vec![0; 1 << 20]
-                }
+                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => self.buffer = vec![0; 1 << 20],
                 other => return other,
             }
         }
@@ -305,10 +244,7 @@ pub(super) fn open_dir<P: rustix::path::Arg>(at: impl AsFd, path: P) -> Result<O
 }
 
 /// Without touching the access time where we may (the owner or root).
-pub(super) fn open_file<P: rustix::path::Arg + Copy>(
-    at: impl AsFd,
-    path: P,
-) -> Result<OwnedFd, Errno> {
+pub(super) fn open_file<P: rustix::path::Arg + Copy>(at: impl AsFd, path: P) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match fs::openat(&at, path, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => fs::openat(&at, path, flags, Mode::empty()),
@@ -336,35 +272,22 @@ pub(super) fn keep_nocow(from: &OwnedFd, to: &OwnedFd) {
 pub(super) fn like(fd: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
     let mine = fs::fstat(fd)?;
     if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
-        fs::fchown(
-            fd,
-            Some(fs::Uid::from_raw(stat.st_uid)),
-            Some(fs::Gid::from_raw(stat.st_gid)),
-        )?;
+        fs::fchown(fd, Some(fs::Uid::from_raw(stat.st_uid)), Some(fs::Gid::from_raw(stat.st_gid)))?;
     }
     fs::fchmod(fd, Mode::from_raw_mode(stat.st_mode))?;
     fs::futimens(fd, &times(stat))
 }
 
 fn owner_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Errno> {
-    let (uid, gid) = (
-        fs::Uid::from_raw(stat.st_uid),
-        fs::Gid::from_raw(stat.st_gid),
-    );
+    let (uid, gid) = (fs::Uid::from_raw(stat.st_uid), fs::Gid::from_raw(stat.st_gid));
     fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     fs::utimensat(dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn times(stat: &Stat) -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime,
-            tv_nsec: stat.st_atime_nsec as i64,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime,
-            tv_nsec: stat.st_mtime_nsec as i64,
-        },
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as i64 },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 },
     }
 }
 

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Builds `trees/NAME.tree` below a temporary directory: `path = text`, `path -> target`, `path/`, `path <<` … `>>`.
 pub fn tree(name: &str) -> tempfile::TempDir {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/trees")
-        .join(format!("{name}.tree"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trees").join(format!("{name}.tree"));
     let text = std::fs::read_to_string(file).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut lines = text.lines();
@@ -21,11 +19,7 @@ pub fn tree(name: &str) -> tempfile::TempDir {
         };
         if line.is_empty() || line.starts_with('#') {
         } else if let Some(path) = line.strip_suffix(" <<") {
-            let body: String = lines
-                .by_ref()
-                .take_while(|l| *l != ">>")
-                .flat_map(|l| [l, "\n"])
-                .collect();
+            let body: String = lines.by_ref().take_while(|l| *l != ">>").flat_map(|l| [l, "\n"]).collect();
             std::fs::write(at(path), body).unwrap();
         } else if let Some((path, target)) = line.split_once(" -> ") {
             std::os::unix::fs::symlink(target, at(path)).unwrap();
@@ -41,9 +35,7 @@ pub fn tree(name: &str) -> tempfile::TempDir {
 /// Runs a program to its end; its standard output when it exits with 0.
 pub fn run(program: &str, args: &[&str]) -> Result<String, String> {
     let found = Program::find(program).map_err(|e| e.to_string())?;
-    let out = Call::new(&found, args)
-        .run(boot_now().plus(60_000), None)
-        .map_err(|e| e.to_string())?;
+    let out = Call::new(&found, args).run(boot_now().plus(60_000), None).map_err(|e| e.to_string())?;
     match out.ended {
         Ended::Exited(0) => Ok(out.out().into_owned()),
         other => Err(format!("{program} {args:?}: {other:?} {}", out.err())),
@@ -79,10 +71,7 @@ fn make(kind: Fs, mib: u64) -> Result<Disk, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("not root".into());
     }
-    let dir = tempfile::Builder::new()
-        .prefix("snapfreeze-disk-")
-        .tempdir()
-        .map_err(|e| e.to_string())?;
+    let dir = tempfile::Builder::new().prefix("snapfreeze-disk-").tempdir().map_err(|e| e.to_string())?;
     let image = dir.path().join("image");
     let file = std::fs::File::create(&image).map_err(|e| e.to_string())?;
     file.set_len(mib << 20).map_err(|e| e.to_string())?;
@@ -94,14 +83,8 @@ fn make(kind: Fs, mib: u64) -> Result<Disk, String> {
         Fs::Btrfs => run("mkfs.btrfs", &["-q", image])?,
         Fs::Ext4 => run("mkfs.ext4", &["-q", image])?,
     };
-    let device = run("losetup", &["--find", "--show", image])?
-        .trim()
-        .to_owned();
-    let disk = Disk {
-        at,
-        device,
-        _dir: dir,
-    };
+    let device = run("losetup", &["--find", "--show", image])?.trim().to_owned();
+    let disk = Disk { at, device, _dir: dir };
     run("mount", &[&disk.device, disk.at.to_str().ok_or("path")?])?;
     Ok(disk)
 }
@@ -115,11 +98,7 @@ impl Disk {
     }
     pub fn subvolume(&self, path: &str) -> PathBuf {
         let full = self.at.join(path);
-        run(
-            "btrfs",
-            &["-q", "subvolume", "create", full.to_str().unwrap()],
-        )
-        .unwrap();
+        run("btrfs", &["-q", "subvolume", "create", full.to_str().unwrap()]).unwrap();
         full
     }
 }

@@ -6,20 +6,10 @@ const DAY: i64 = 86_400_000;
 const NOW: WallMs = WallMs(1_795_608_000_000);
 
 fn held(days_ago: i64) -> Item {
-    Item {
-        name: format!("d{days_ago:03}"),
-        at: WallMs(NOW.0 - days_ago * DAY),
-        kind: Kind::Held,
-        kept_until: None,
-        expires: None,
-    }
+    Item { name: format!("d{days_ago:03}"), at: WallMs(NOW.0 - days_ago * DAY), kind: Kind::Held, kept_until: None, expires: None }
 }
 fn stays(items: &[Item], policy: &Policy) -> Vec<String> {
-    let mut names: Vec<_> = plan(items, policy, NOW)
-        .into_iter()
-        .filter(|d| !d.delete)
-        .map(|d| d.name)
-        .collect();
+    let mut names: Vec<_> = plan(items, policy, NOW).into_iter().filter(|d| !d.delete).map(|d| d.name).collect();
     names.sort();
     names
 }
@@ -31,53 +21,14 @@ fn policy() -> Policy {
 fn counts_keep_what_they_say() {
     let days: Vec<Item> = (0..100).map(held).collect();
     let table: [(Policy, &[&str]); 6] = [
-        (
-            Policy {
-                keep_last: 2,
-                ..policy()
-            },
-            &["d000", "d001"],
-        ),
-        (
-            Policy {
-                daily: 3,
-                ..policy()
-            },
-            &["d000", "d001", "d002"],
-        ),
+        (Policy { keep_last: 2, ..policy() }, &["d000", "d001"]),
+        (Policy { daily: 3, ..policy() }, &["d000", "d001", "d002"]),
         // Wednesday; the Sundays before are 3 and 10 days ago.
-        (
-            Policy {
-                weekly: 3,
-                ..policy()
-            },
-            &["d000", "d003", "d010"],
-        ),
+        (Policy { weekly: 3, ..policy() }, &["d000", "d003", "d010"]),
         // 25 November; 31 October is 25 days ago, 30 September 56.
-        (
-            Policy {
-                monthly: 3,
-                ..policy()
-            },
-            &["d000", "d025", "d056"],
-        ),
-        (
-            Policy {
-                daily: 2,
-                weekly: 2,
-                monthly: 2,
-                ..policy()
-            },
-            &["d000", "d001", "d003", "d025"],
-        ),
-        (
-            Policy {
-                monthly: 3,
-                max_age_ms: Some(30 * DAY as u64),
-                ..policy()
-            },
-            &["d000", "d025"],
-        ),
+        (Policy { monthly: 3, ..policy() }, &["d000", "d025", "d056"]),
+        (Policy { daily: 2, weekly: 2, monthly: 2, ..policy() }, &["d000", "d001", "d003", "d025"]),
+        (Policy { monthly: 3, max_age_ms: Some(30 * DAY as u64), ..policy() }, &["d000", "d025"]),
     ];
     for (p, want) in table {
         assert_eq!(stays(&days, &p), want, "{p:?}");
@@ -88,37 +39,20 @@ fn counts_keep_what_they_say() {
 fn without_any_rule_everything_held_stays() {
     let days: Vec<Item> = (0..9).map(held).collect();
     assert_eq!(stays(&days, &policy()).len(), 9);
-    assert_eq!(
-        stays(
-            &days,
-            &Policy {
-                max_age_ms: Some(3 * DAY as u64),
-                ..policy()
-            }
-        ),
-        ["d000", "d001", "d002", "d003"]
-    );
+    assert_eq!(stays(&days, &Policy { max_age_ms: Some(3 * DAY as u64), ..policy() }), ["d000", "d001", "d002", "d003"]);
 }
 
 #[test]
 fn the_last_held_set_stays_though_old_expired_and_counted_out() {
     let mut only = held(400);
     only.expires = Some(WallMs(NOW.0 - 1));
-    let p = Policy {
-        keep_last: 1,
-        max_age_ms: Some(1),
-        ..policy()
-    };
+    let p = Policy { keep_last: 1, max_age_ms: Some(1), ..policy() };
     assert_eq!(stays(&[only], &p), ["d400"]);
 }
 
 #[test]
 fn each_kind_has_its_rule() {
-    let p = Policy {
-        keep_last: 1,
-        max_age_ms: Some(1),
-        ..policy()
-    };
+    let p = Policy { keep_last: 1, max_age_ms: Some(1), ..policy() };
     let table = [
         (Kind::Pending, 1, false),
         (Kind::Pending, 3, true),
@@ -132,46 +66,22 @@ fn each_kind_has_its_rule() {
     ];
     for (kind, days, deleted) in table {
         let it = Item { kind, ..held(days) };
-        let d = plan(
-            &[
-                Item {
-                    name: "newest".into(),
-                    ..held(-1)
-                },
-                it,
-            ],
-            &p,
-            NOW,
-        );
+        let d = plan(&[Item { name: "newest".into(), ..held(-1) }, it], &p, NOW);
         assert_eq!(d[1].delete, deleted, "{kind:?} {days} {}", d[1].reason);
     }
 }
 
 #[test]
 fn a_kept_set_stays_until_its_time() {
-    let p = Policy {
-        keep_last: 1,
-        ..policy()
-    };
+    let p = Policy { keep_last: 1, ..policy() };
     for (until, deleted) in [(NOW.0 + 1, false), (NOW.0, true)] {
-        let it = Item {
-            kept_until: Some(WallMs(until)),
-            ..held(9)
-        };
+        let it = Item { kept_until: Some(WallMs(until)), ..held(9) };
         assert_eq!(plan(&[held(0), it], &p, NOW)[1].delete, deleted);
     }
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    prop::sample::select(vec![
-        Kind::Held,
-        Kind::Broken,
-        Kind::Pending,
-        Kind::Partial,
-        Kind::Newer,
-        Kind::Damaged,
-        Kind::Foreign,
-    ])
+    prop::sample::select(vec![Kind::Held, Kind::Broken, Kind::Pending, Kind::Partial, Kind::Newer, Kind::Damaged, Kind::Foreign])
 }
 
 proptest! {
