@@ -34,6 +34,8 @@ impl Rng {
 pub enum Freeze {
     /// The copier starts without asking.
     None,
+    /// No freeze either, but nothing moves while the copier works: a snapshot of the disk.
+    NoneButAtomic,
     /// The copier works between freeze and thaw.
     Whole,
     /// Negative control: the freeze forgets to suspend the write daemon.
@@ -57,7 +59,7 @@ pub fn run(seed: u64, freeze: Freeze, work: &Path) -> Result<Report, StoreError>
     for _ in 0..200 + play.rng.below(400) {
         play.turn()?;
     }
-    if freeze != Freeze::None {
+    if freeze != Freeze::None && freeze != Freeze::NoneButAtomic {
         play.core.wd.ignores_suspension = freeze == Freeze::ForgetsToSuspend;
         play.core.switch_journal(crate::store::journal::Reason::Backup, "20240101")?;
         play.core.add_marker(crate::instance::suspension::BACKUP_MARKER, "")?;
@@ -71,7 +73,7 @@ pub fn run(seed: u64, freeze: Freeze, work: &Path) -> Result<Report, StoreError>
     let mut copied = 0;
     loop {
         // The copier is as fast as the rest together.
-        if play.rng.below(2) == 0 {
+        if freeze == Freeze::NoneButAtomic || play.rng.below(2) == 0 {
             if !copier.step()? {
                 break;
             }
@@ -85,6 +87,18 @@ pub fn run(seed: u64, freeze: Freeze, work: &Path) -> Result<Report, StoreError>
     }
     let mut reports = verify::check(&[image]);
     reports.pop().ok_or_else(|| StoreError::bad(work, "the image holds no database"))
+}
+
+/// A crash at a moment that the seed decides: what recovery in memory promises of the files, then what a
+/// start and a clean stop make of them.
+pub fn crash(seed: u64, work: &Path) -> Result<(Report, Report), StoreError> {
+    let promised = run(seed, Freeze::NoneButAtomic, work)?;
+    let image = work.join("image");
+    let (mut core, _) = Core::start(config(&image), "20240101")?;
+    core.stop()?;
+    let mut reports = verify::check(&[image]);
+    let made = reports.pop().ok_or_else(|| StoreError::bad(work, "the image holds no database"))?;
+    Ok((promised, made))
 }
 
 struct Play {

@@ -2,7 +2,7 @@
 //!
 //! `SEED=n` replays one seed and prints its reports.
 
-use iris_sim::torn::{Freeze, run};
+use iris_sim::torn::{Freeze, crash, run};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,13 @@ fn nine_in_ten_unfrozen_images_are_torn() {
     assert!(replaying() || torn.len() as u64 * 10 >= SEEDS * 9, "only {} of {SEEDS} unfrozen images are torn", torn.len());
 }
 
+/// What tears an image is that its parts are of different moments, nothing else.
+#[test]
+fn an_atomic_snapshot_without_a_freeze_recovers_from_its_wij() {
+    let torn = torn(Freeze::NoneButAtomic, SEEDS);
+    assert!(torn.is_empty(), "torn although atomic: {torn:?}");
+}
+
 #[test]
 fn a_freeze_that_forgets_the_write_daemon_is_found_out() {
     let torn = torn(Freeze::ForgetsToSuspend, SEEDS / 5);
@@ -76,4 +83,18 @@ fn a_thaw_in_the_middle_of_the_copy_is_found_out() {
     let torn = torn(Freeze::ThawsTooEarly, SEEDS / 5);
     println!("{} of {} images thawed too early are torn", torn.len(), SEEDS / 5);
     assert!(replaying() || torn.len() as u64 * 4 >= SEEDS / 5, "only {} found", torn.len());
+}
+
+#[test]
+fn a_start_after_a_crash_makes_of_the_files_what_verify_promised() {
+    let work = workplace();
+    let mut pending = 0;
+    for seed in 1..=SEEDS / 5 {
+        let (promised, made) = crash(seed, work.path()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(promised.clean && made.clean, "seed {seed}:\n{}\n{}", promised.text(), made.text());
+        assert_eq!(made.pending_blocks, 0, "seed {seed}");
+        assert_eq!(promised.recovered.digest, made.recovered.digest, "seed {seed}");
+        pending += usize::from(promised.pending_blocks > 0);
+    }
+    assert!(pending > 20, "only {pending} crashes met a pending WIJ");
 }

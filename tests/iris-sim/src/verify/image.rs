@@ -1,7 +1,7 @@
 //! Judges the files of one instance.
 
 use super::files::Found;
-use super::report::{DatabaseReport, Recovered, Report};
+use super::report::{DatabaseReport, Report};
 use crate::instance::accounts::{Account, GLOBAL, SEQ};
 use crate::store::block::Block;
 use crate::store::database::{LABEL, Label, offset};
@@ -216,7 +216,9 @@ fn recover(found: &Found, loaded: &BTreeMap<u16, Loaded>, nodes: &mut Nodes, rep
 
 fn summarize(nodes: &Nodes, loaded: &BTreeMap<u16, Loaded>, report: &mut Report) {
     let mut recovered = std::mem::take(&mut report.recovered);
+    let mut digest = crc32fast::Hasher::new();
     for ((sfn, key), (_, value)) in nodes.iter() {
+        digest.update(format!("{sfn}{key}={value}\n").as_bytes());
         if key.starts_with(GLOBAL) {
             recovered.accounts += 1;
             recovered.sum += Account::decode(value).map_or(0, |a| a.balance);
@@ -230,7 +232,8 @@ fn summarize(nodes: &Nodes, loaded: &BTreeMap<u16, Loaded>, report: &mut Report)
     if recovered.journals_usable && recovered.sum != 0 {
         report.problems.push(format!("after journal recovery the balances sum to {}", recovered.sum));
     }
-    report.recovered = Recovered { ..recovered };
+    recovered.digest = digest.finalize();
+    report.recovered = recovered;
 }
 
 /// The last line of messages.log that has one of the vendor's prefixes.

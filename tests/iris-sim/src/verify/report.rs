@@ -42,6 +42,8 @@ pub struct Recovered {
     pub rolled_back: usize,
     pub accounts: usize,
     pub sum: i64,
+    /// Of every node and value: equal for equal contents.
+    pub digest: u32,
     /// `^SEQ(worker)`: each worker's last committed transaction.
     pub seq: BTreeMap<String, u64>,
     /// Nodes other than the workload's, as `database:^global(subscripts)`.
