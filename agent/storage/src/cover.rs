@@ -11,7 +11,7 @@ pub enum Contains {
     /// Disks, in groups that one call snapshots at one moment: for EBS one group (CreateSnapshots), for Azure a group for
     /// each disk. Named by volume (`vol-0123…`, `lun:3`, `os`), kernel name (`nvme1n1`) or number (`259:1`).
     Disks { groups: Vec<Vec<String>>, split: Split },
-    /// Directory trees that are copied or cloned into a local set.
+    /// Directory trees or files that are copied or cloned into a local set: real paths, or a place as the instance names it.
     Trees(Vec<PathBuf>),
 }
 
@@ -50,7 +50,7 @@ pub fn check(layout: &Layout, set: &Contains) -> Result<Cover, Problem> {
         };
         match set {
             Contains::Trees(trees) => {
-                if !trees.iter().any(|t| place.real.starts_with(t)) {
+                if !trees.iter().any(|t| place.real.starts_with(real(layout, t))) {
                     open.push(name(place, "lies in none of the trees of the set"));
                 }
             }
@@ -83,6 +83,11 @@ pub fn check(layout: &Layout, set: &Contains) -> Result<Cover, Problem> {
         return Err(Problem::new(Code::RefusedSplitFilesystem, split.join("; ")).next(next));
     }
     Ok(cover)
+}
+
+/// A tree that is named as a place is, is that place's real path; a symlink inside a tree leads out of it.
+fn real<'a>(layout: &'a Layout, tree: &'a Path) -> &'a Path {
+    layout.places.iter().find(|p| p.path == tree).map_or(tree, |p| &p.real)
 }
 
 fn name(place: &Place, why: &str) -> String {

@@ -163,7 +163,7 @@ fn nothing_that_lies_there_is_hidden() {
     // Only the broken-off removal is finished; the last held set and everything doubtful stay.
     let p = Policy { keep_last: 1, pending_grace_ms: 0, broken_ms: 0, max_age_ms: Some(1), ..Policy::default() };
     let mut gone = Vec::new();
-    store::prune(&[h.to.clone()], &p, WallMs(9_000_000_000_000), &mut |e, _, r| {
+    store::prune(std::slice::from_ref(&h.to), &p, WallMs(9_000_000_000_000), &mut |e, _, r| {
         r.unwrap();
         gone.push(e.name.clone());
     })

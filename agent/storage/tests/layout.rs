@@ -160,6 +160,9 @@ fn trees_of_a_local_set_cover_what_lies_in_them() {
     assert!(check(&l, &trees(&["/data", "/opt/iris/mgr", "/nfs"])).is_ok());
     let e = check(&l, &trees(&["/data", "/nfs"])).unwrap_err();
     assert!(e.detail.contains("/opt/iris/mgr"), "{}", e.detail);
+    let l = layout("aws", &[("journal", "/usr/journal")]);
+    assert!(check(&l, &trees(&["/usr/journal"])).is_ok() && check(&l, &trees(&["/jrn"])).is_ok());
+    assert!(check(&l, &trees(&["/usr"])).is_err(), "the symlink leads to /jrn");
 }
 
 #[test]

@@ -207,9 +207,13 @@ fn make_parents(plan: &Plan) -> Result<(), Error> {
             }
             std::fs::create_dir(dir).map_err(|e| Error::io("make", dir, e))?;
             let meta = std::fs::metadata(from).map_err(|e| Error::io("look at", from, e))?;
-            std::os::unix::fs::chown(dir, Some(meta.uid()), Some(meta.gid()))
-                .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(meta.mode() & 0o7777)))
-                .map_err(|e| Error::io("set owner and mode of", dir, e))?;
+            // Another than root may not give files away; these directories are only the way to the data.
+            match std::os::unix::fs::chown(dir, Some(meta.uid()), Some(meta.gid())) {
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+                other => other,
+            }
+            .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(meta.mode() & 0o7777 | 0o700)))
+            .map_err(|e| Error::io("set owner and mode of", dir, e))?;
         }
     }
     Ok(())
