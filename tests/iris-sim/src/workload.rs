@@ -42,6 +42,9 @@ pub struct Args {
     pub threads: u32,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Processes that only read
+    #[arg(long, default_value_t = 0)]
+    pub readers: u32,
     /// How long the keeper's transactions stay open; 0: no keeper
     #[arg(long, default_value_t = 1000)]
     pub hold_ms: u64,
@@ -55,6 +58,8 @@ struct Totals {
     longest_stall_ms: f64,
     longest_stall_at_ms: f64,
     writes: u64,
+    reads: u64,
+    longest_read_ms: f64,
 }
 
 struct Shared {
@@ -98,6 +103,10 @@ pub fn main(cfg: &Config, args: &Args) -> i32 {
             let shared = &shared;
             scope.spawn(move || run_worker(shared, worker, args.seed, false));
         }
+        for reader in 0..args.readers {
+            let shared = &shared;
+            scope.spawn(move || run_reader(shared, args.seed.wrapping_add(u64::from(reader) << 32)));
+        }
         if args.hold_ms > 0 {
             scope.spawn(|| run_worker(&shared, args.threads, args.seed, true));
         }
@@ -109,6 +118,8 @@ pub fn main(cfg: &Config, args: &Args) -> i32 {
             "commits": totals.commits,
             "rolled_back": totals.rolled_back,
             "writes": totals.writes,
+            "reads": totals.reads,
+            "longest_read_ms": totals.longest_read_ms,
             "reconnects": totals.reconnects,
             "seconds": (clock::boot_ms() - started) / 1000.0,
             "longest_stall_ms": totals.longest_stall_ms,
@@ -144,6 +155,32 @@ fn run_worker(shared: &Shared, worker: u32, seed: u64, keeper: bool) {
             shared.totals(|t| t.reconnects += 1);
             std::thread::sleep(RECONNECT);
         }
+    }
+}
+
+/// Reads go on in a freeze; the longest is told.
+fn run_reader(shared: &Shared, seed: u64) {
+    let mut rng = Rng::new(seed);
+    let mut client = None;
+    while !shared.over() {
+        let Some(connected) = client.as_mut() else {
+            client = Client::connect(&shared.cfg).ok();
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        let sfn = shared.places[rng.below(shared.places.len() as u64) as usize];
+        let key = format!("{GLOBAL}{})", rng.below(ACCOUNTS));
+        let before = clock::boot_ms();
+        if done(connected, Op::Get { sfn, key }).is_none() {
+            client = None;
+            continue;
+        }
+        let took = clock::boot_ms() - before;
+        shared.totals(|t| {
+            t.reads += 1;
+            t.longest_read_ms = t.longest_read_ms.max(took);
+        });
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
