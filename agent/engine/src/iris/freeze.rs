@@ -245,3 +245,56 @@ fn parts(reply: &Reply, begin: &Begin, done: BootMs) -> Vec<Part> {
         Part { name: "freeze-answer".into(), at_ms: after, took_ms: all_ms - after },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(ended: Ended, stdout: &str) -> Output {
+        Output { ended, stdout: stdout.into(), stderr: Vec::new(), truncated: false, took_ms: 1, reaped: true }
+    }
+    fn script(lines: &str) -> String {
+        format!("%SYS>\nSNAPFREEZE-BEGIN-n\n{lines}\nSNAPFREEZE-END-n\n")
+    }
+
+    /// Every return path: (how it ended, what it printed) and what that means. Only one line of it is a freeze.
+    #[test]
+    fn the_table_of_return_paths() {
+        let good = script("LATE=0\nBEFORE=0\nSC=1\nWDS=1");
+        let cases = [
+            (Ended::Exited(5), good.clone(), "frozen"),
+            (Ended::Exited(0), good.clone(), "unknown"),
+            (Ended::Exited(3), good.clone(), "unknown"),
+            (Ended::Exited(137), good.clone(), "unknown"),
+            (Ended::TimedOut, good.clone(), "unknown"),
+            (Ended::Cancelled, good.clone(), "unknown"),
+            (Ended::Signaled(9), String::new(), "unknown"),
+            (Ended::Exited(5), good.replace("SNAPFREEZE-END", "END"), "unknown"),
+            (Ended::Exited(5), good.replace("-n\n", "-m\n"), "failed"),
+            (Ended::Exited(5), String::new(), "failed"),
+            (Ended::Exited(239), "Sign-on inhibited: Startup or Installation in progress".into(), "failed"),
+            (Ended::Exited(1), "Access Denied".into(), "failed"),
+            (Ended::Exited(5), script("LATE=0\nBEFORE=0\nSC=1\nWDS=0"), "unknown"),
+            (Ended::Exited(5), script("LATE=0\nBEFORE=0\nSC=1\nWDS="), "unknown"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=0\nTEXT=no\nWDS=0"), "failed"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=0\nTEXT=no\nWDS=1"), "unknown"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=0\nTEXT=no\nWDS="), "unknown"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=\nTEXT=<PARAMETER>\nWDS=0"), "failed"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=\nWDS=1"), "unknown"),
+            (Ended::Exited(3), script("LATE=1\nBEFORE=0\nSC=\nWDS=0"), "failed"),
+            (Ended::Exited(3), script("LATE=2\nBEFORE=0\nSC=\nWDS=0"), "failed"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=1\nSC=\nWDS=1"), "failed"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=\nSC=\nWDS="), "failed"),
+            (Ended::Exited(5), script(""), "failed"),
+        ];
+        for (ended, printed, means) in cases {
+            let answer = match verdict(&output(ended, &printed), "n", "said") {
+                Ok(_) => "frozen",
+                Err(FreezeAnswer::Failed(_)) => "failed",
+                Err(FreezeAnswer::Unknown(_)) => "unknown",
+                Err(FreezeAnswer::Frozen(_)) => "impossible",
+            };
+            assert_eq!(answer, means, "{ended:?} {printed}");
+        }
+    }
+}

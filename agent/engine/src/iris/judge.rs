@@ -232,6 +232,7 @@ mod tests {
             "08/11/21-05:49:50:000 (30) 0 [Utility.Event] Backup.ShardedCluster.Resume: Resuming system\n",
             "08/11/21-05:49:50:000 (30) 1 [Utility.Event] irisstat -W: something\n",
             "08/11/21-05:49:50:000 (30) 0 [Generic.Event] InterSystems IRIS VSS Writer: OnFreeze\n",
+            "08/11/21-05:49:50:000 (30) 2 [Utility.Event] Backup.General.ExternalFreeze: ERROR: cannot run with switch 10 set\n",
             // Our own processes doing it again.
             "08/11/21-05:49:50:000 (20) 0 [Utility.Event] Backup.General.ExternalThaw: Resuming system\n",
             "08/11/21-05:49:50:000 (10) 0 [Utility.Event] Backup.General.ExternalFreeze: Suspending system\n",

@@ -89,3 +89,24 @@ fn released(own: Option<&logfile::LogFile>, logged: Known) -> Known {
         Some(_) | None => logged,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_log_file_decides_what_was_released() {
+        let log = |resumed, already_resumed| logfile::LogFile { resumed, already_resumed, ..Default::default() };
+        for (own, logged, expected) in [
+            (Some(log(true, false)), Known::Unknown, Known::Yes),
+            (Some(log(false, true)), Known::Yes, Known::No),
+            (Some(log(true, true)), Known::Yes, Known::No),
+            (Some(log(false, false)), Known::Yes, Known::Yes),
+            (None, Known::Yes, Known::Yes),
+            (None, Known::No, Known::No),
+            (None, Known::Unknown, Known::Unknown),
+        ] {
+            assert_eq!(released(own.as_ref(), logged), expected, "{own:?} {logged:?}");
+        }
+    }
+}

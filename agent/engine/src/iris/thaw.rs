@@ -204,3 +204,34 @@ fn parts(script: Option<&ScriptAnswer>, wall_ms: i64, all_ms: u64) -> Vec<Part> 
         Part { name: "thaw-answer".into(), at_ms: after, took_ms: all_ms - after },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::Credentials;
+    use super::*;
+
+    fn lines(log: &str, login: Option<&Credentials>) -> Vec<String> {
+        thaw_script(log, login).unwrap().1.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn it_asks_thaws_tries_without_a_log_and_asks_again() {
+        let ask = format!("set sfa={}", ask::IS_SUSPENDED);
+        let s = lines("/run/a \"b\".log", None);
+        let first = s.iter().position(|l| l.starts_with("set sfw=##class")).unwrap();
+        let expected = [
+            "set:sfw'=0 sfs=##class(Backup.General).ExternalThaw(\"/run/a \"\"b\"\".log\")",
+            &ask,
+            "set:(sfw'=0)&(sfa'=0) sfs=##class(Backup.General).ExternalThaw(\"\")",
+            &ask,
+        ];
+        assert_eq!(s[first + 1..first + 5], expected);
+        assert_eq!(s.iter().filter(|l| l.contains("ExternalThaw")).count(), 2);
+        assert_eq!(lines("", None).iter().filter(|l| l.contains("ExternalThaw")).count(), 1);
+    }
+
+    #[test]
+    fn a_thaw_that_cannot_be_written_as_a_literal_is_not_sent() {
+        assert!(thaw_script("/a\nhalt", None).is_err());
+    }
+}

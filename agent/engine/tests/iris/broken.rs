@@ -104,3 +104,25 @@ fn a_restart_inside_the_window_is_noticed() {
     assert_eq!((answer.frozen.clone(), answer.proof.frozen_before), (Frozen::No, Known::Yes));
     assert!(answer.proof.alone.is_err(), "{answer:#?}");
 }
+
+/// What the freeze noted of the instance is compared with what the thaw finds, point by point.
+#[test]
+fn another_role_start_or_lock_file_is_another_instance() {
+    let sim = sim!();
+    let iris = sim.open();
+    let day = 86_400_000;
+    let changes: [(&str, serde_json::Value, &str); 3] = [
+        ("mirror", serde_json::json!("PRIMARY"), "mirror status"),
+        ("started", serde_json::json!({"earliest_ms": -day, "latest_ms": -day}), "restarted"),
+        ("lock_inode", serde_json::json!(1), "lock file"),
+    ];
+    for (key, value, says) in changes {
+        let mut held = frozen(freeze(&iris));
+        assert!(!held.token[key].is_null(), "{key}");
+        held.token[key] = value;
+        let answer = thaw(&iris, Some(&held));
+        let why = answer.proof.same_instance.unwrap_err();
+        assert!(why.contains(says), "{key}: {why}");
+        assert_eq!(answer.proof.alone, Ok(()));
+    }
+}

@@ -83,8 +83,15 @@ fn all_arguments_reach_the_engine() {
     assert!(std::fs::read_to_string(&log).unwrap().contains("System suspended"));
     assert_ne!(sim.other_tool("ExternalThaw()"), Some(5), "a thaw without the freeze's user and password is refused");
     assert!(sim.really_frozen());
+    // The form whose arguments show in `ps` is no rung then.
+    sim.ctl("thaw_fail=1");
     let answer = thaw(&iris, Some(&held));
-    assert_eq!(answer.frozen, Frozen::No);
+    sim.ctl("thaw_fail=");
+    assert_eq!((answer.frozen.clone(), answer.rungs.len()), (Frozen::No, 2), "{answer:#?}");
+    assert!(answer.rungs.iter().all(|r| !r.ran.contains("ExternalThaw()")));
+    let held = frozen(iris.freeze(&o, &Cancel::new().unwrap()));
+    let answer = thaw(&iris, Some(&held));
+    assert_good(&answer);
     let shown = format!("{answer:?} {held:?} {iris_config:?}", iris_config = sim.config());
     assert!(!shown.contains("cret"), "{shown}");
 }
