@@ -5,7 +5,9 @@ use super::syntax::Arg;
 use super::value::{Value, error_status};
 use super::{Stop, backup_general};
 use crate::proto::Op;
+use crate::store::journal;
 use serde_json::Value as Json;
+use std::path::Path;
 
 /// What a variable may refer to.
 #[derive(Debug, Clone)]
@@ -107,11 +109,12 @@ impl Interpreter {
     }
 
     fn journal_file(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
-        let journal = self.done(Op::Journal)?;
         let file = self.text_arg(args, 0)?;
-        let found = journal["files"].as_array().and_then(|files| files.iter().find(|f| f["path"].as_str() == Some(file.as_str()))).cloned();
+        // A compressed file keeps its plain name for whoever asks.
+        let probe = |name: String| journal::probe(Path::new(&name)).filter(|f| f.header.guid == self.cfg.guid);
+        let found = probe(file.clone()).or_else(|| probe(format!("{file}z")));
         Ok(match method {
-            "GetReason" => found.map(|f| f["reason_text"].as_str().unwrap_or_default().into()).unwrap_or_default(),
+            "GetReason" => found.map(|f| f.header.reason.text().into()).unwrap_or_default(),
             "TranslateReason" => reason_text(file.parse().unwrap_or(0)).into(),
             "%OpenId" => match found {
                 Some(_) => self.object(Object::JournalFile { name: file }),
@@ -119,6 +122,7 @@ impl Interpreter {
             },
             "%ExistsId" | "Exists" => found.is_some().into(),
             "RequiredForRecovery" | "RequiredForRollback" => {
+                let journal = self.done(Op::Journal)?;
                 let name = journal["image_open"]["file"].as_str().filter(|_| method == "RequiredForRecovery");
                 let name = name.or(journal["required"].as_str()).unwrap_or_default();
                 self.give(args, 0, name.into())?;
@@ -194,11 +198,16 @@ impl Interpreter {
             return Ok(rows);
         }
         if lower.contains("journal.file") {
-            let journal = self.done(Op::Journal)?;
-            let files = journal["files"].as_array().cloned().unwrap_or_default();
-            let row = |f: &Json| {
-                let field = |name: &str, key: &str| (name.to_string(), f[key].to_string().trim_matches('"').to_string());
-                vec![field("Name", "path"), field("Size", "size"), field("CreationTime", "created"), field("Reason", "reason_text")]
+            let files = journal::list(&[&self.cfg.journal, &self.cfg.alternate], &self.cfg.guid);
+            let row = |f: &journal::JournalFile| {
+                let name = f.path.display().to_string().trim_end_matches('z').to_string();
+                let field = |name: &str, value: String| (name.to_string(), value);
+                vec![
+                    field("Name", name),
+                    field("Size", f.size.to_string()),
+                    field("CreationTime", f.header.created.clone()),
+                    field("Reason", f.header.reason.text().to_string()),
+                ]
             };
             return Ok(files.iter().rev().map(row).collect());
         }

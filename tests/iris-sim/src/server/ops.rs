@@ -4,7 +4,7 @@ use super::{Conn, Server, lock, today};
 use crate::clock;
 use crate::instance::UpdateError;
 use crate::proto::{Op, Reply};
-use crate::store::journal::{self, Reason};
+use crate::store::journal::Reason;
 use jiff::Zoned;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -193,19 +193,11 @@ impl Server {
         })
     }
 
-    /// What `%SYS.Journal.System` and `.File` answer.
+    /// What `%SYS.Journal.System` answers. Nothing is looked for on disk: a freeze script asks it often.
     fn journal(&self) -> Value {
         let core = lock(&self.core);
         let here = core.journal.position();
         let (image, open) = core.wd.image.clone();
-        let files = journal::list(&[&self.cfg.journal, &self.cfg.alternate], &self.cfg.guid);
-        let list: Vec<Value> = files
-            .iter()
-            .map(|f| json!({
-                "path": f.path.display().to_string().trim_end_matches('z'), "count": f.header.count, "size": f.size, "reason": f.header.reason.code(),
-                "reason_text": f.header.reason.text(), "created": f.header.created,
-            }))
-            .collect();
         json!({
             "current": core.journal.path(),
             "offset": here.offset,
@@ -214,7 +206,6 @@ impl Server {
             "image": image,
             "image_open": open,
             "required": core.required_file(),
-            "files": list,
         })
     }
 

@@ -189,14 +189,24 @@ impl Settings {
     }
 }
 
+/// The vendor's numbers have three digits; a model that freezes all day may need a fourth.
+const LAST_NUMBER: u32 = 9999;
+
+/// The numbers of `today` that a directory holds, compressed files included.
+fn numbers<'a>(dir: &Path, prefix: &'a str, today: &'a str) -> impl Iterator<Item = u32> + 'a {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let number = name.strip_prefix(prefix)?.strip_prefix(today)?.strip_prefix('.')?;
+        number.trim_end_matches('z').parse().ok()
+    })
+}
+
 /// The next free `NNN` of `today`, so that a switch never overwrites a file.
 fn create(dir: &Path, prefix: &str, today: &str, header: &JournalHeader) -> Result<(PathBuf, File), StoreError> {
-    for number in 1..=999u32 {
+    let from = numbers(dir, prefix, today).max().unwrap_or(0) + 1;
+    for number in from..=LAST_NUMBER {
         let path = dir.join(format!("{prefix}{today}.{number:03}"));
-        let z = dir.join(format!("{prefix}{today}.{number:03}z"));
-        if z.exists() {
-            continue;
-        }
         match OpenOptions::new().create_new(true).read(true).write(true).open(&path) {
             Ok(file) => {
                 file.write_all_at(&frame(header), 0).map_err(StoreError::io("write journal header", &path))?;

@@ -92,7 +92,7 @@ fn looks_like_journal(path: &Path) -> bool {
         return false;
     };
     let number = number.trim_end_matches('z');
-    number.len() == 3
+    (3..=4).contains(&number.len())
         && number.bytes().all(|b| b.is_ascii_digit())
         && stem.len() >= 8
         && stem.bytes().rev().take(8).all(|b| b.is_ascii_digit())
