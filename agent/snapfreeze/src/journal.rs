@@ -229,6 +229,12 @@ pub fn parse(bytes: &[u8]) -> Option<Entry> {
 }
 
 impl Contents {
+    /// Thawed and recorded, but the agent died before it ended the watchdog and closed the entry.
+    pub fn undone(&self) -> Vec<BackupId> {
+        let over = |e: &&Entry| !e.done && e.outcome.as_ref().is_some_and(|o| o.guard.is_none());
+        self.entries.iter().filter(over).map(|e| e.intent.id).collect()
+    }
+
     /// What the machine starts with. `fallback` stands in when a damaged file hides an order.
     pub fn found(&self, boot: &BootId, now: BootMs, fallback: Order) -> (Found, BTreeMap<BackupId, Past>, Option<Entry>) {
         let mut past = BTreeMap::new();

@@ -49,6 +49,7 @@ pub fn main(config: Config) -> Result<(), Problem> {
         let mut run = run::Run::new(machine, shared.clone(), journal, boot, tx.clone());
         run.resume(entry, &contents.damaged, fallback.id);
         run.carry_out(effects);
+        run.close(contents.undone());
         run.forget_old(wall_now());
         reach("agent.start.after");
         let listener = listen(&shared.config).map_err(|e| fail("the socket could not be opened", &e))?;

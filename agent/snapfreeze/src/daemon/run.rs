@@ -130,7 +130,7 @@ impl Run {
                     all.clone()
                 });
                 self.alarm(format!("the agent was lost inside the window of {}; it is thawed now", e.intent.id));
-                Session::resumed(&e.intent, set)
+                Session::resumed(&e.intent, set, &self.boot)
             }
             None if !damaged.is_empty() => Session::new(fallback, all, "journal recovery".into(), vec![]),
             None => return,
@@ -138,6 +138,13 @@ impl Run {
         match session {
             Ok(s) => self.session = Some(s),
             Err(e) => self.alarm(format!("no session: {e}")),
+        }
+    }
+
+    /// Ends the watchdogs and closes the entries of windows that are over.
+    pub fn close(&mut self, ids: Vec<BackupId>) {
+        for id in ids {
+            self.to_lane(Job::Disarm(id));
         }
     }
 
