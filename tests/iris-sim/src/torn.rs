@@ -56,7 +56,7 @@ pub fn run(seed: u64, freeze: Freeze, work: &Path) -> Result<Report, StoreError>
     recovery::create(&cfg)?;
     let (core, _) = Core::start(cfg, "20240101")?;
     let mut play = Play { core, rng: Rng::new(seed), open: Vec::new() };
-    for _ in 0..200 + play.rng.below(400) {
+    for _ in 0..100 + play.rng.below(200) {
         play.turn()?;
     }
     if freeze != Freeze::None && freeze != Freeze::NoneButAtomic {
