@@ -7,7 +7,7 @@ use doors::exec::Cancel;
 use engine::{FreezeAnswer, Held, ThawAnswer};
 use protocol::outcome::{InstanceMarks, Part, Window, WindowState};
 use protocol::wire::{FreezeReply, Frozen};
-use protocol::{BackupId, BootMs, InstanceName, Proof, SCHEMA, WallMs};
+use protocol::{BackupId, BootId, BootMs, InstanceName, Proof, SCHEMA, WallMs};
 use std::collections::BTreeMap;
 
 /// Literal lines kept per window; more is for the engine's own log.
@@ -53,9 +53,14 @@ impl Session {
         })
     }
 
-    /// An agent that died left only its intent.
-    pub fn resumed(intent: &Intent, set: Set) -> std::io::Result<Self> {
-        Self::new(intent.id, set, intent.by.clone(), vec![])
+    /// An agent that died left only its intent: the window began when the hold did, as far as this boot knows.
+    pub fn resumed(intent: &Intent, set: Set, boot: &BootId) -> std::io::Result<Self> {
+        let mut s = Self::new(intent.id, set, intent.by.clone(), vec![])?;
+        s.frozen_at = Some(intent.at);
+        if intent.boot_id == *boot {
+            s.started_us = s.started_us.min(intent.thaw_by.0.saturating_sub(intent.rules.hold.ms()) * 1000);
+        }
+        Ok(s)
     }
 
     pub fn names(&self) -> Vec<InstanceName> {
