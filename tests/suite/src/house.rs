@@ -2,5 +2,6 @@
 //! from text to findings, so that a test can feed it a bad sample and see it fail.
 
 pub mod agent;
+pub mod openapi;
 pub mod rules;
 pub mod skips;
