@@ -80,7 +80,7 @@ impl Engine for Fake {
             return FreezeAnswer::Failed("no freeze was sent: too late or cancelled".into());
         }
         if !self.set_frozen(true) {
-            return FreezeAnswer::Failed("no freeze was sent: frozen already".into());
+            return FreezeAnswer::NotOurs("no freeze was sent: frozen already".into());
         }
         let switches = self.switches();
         FreezeAnswer::Frozen(Held {

@@ -59,6 +59,8 @@ pub enum FreezeAnswer {
     Failed(String),
     /// Timed out, cancelled, or an answer that nobody knows: it may have frozen, or may yet.
     Unknown(String),
+    /// It was frozen already, by another tool, and nothing was sent to it: it is not ours to thaw.
+    NotOurs(String),
 }
 
 /// What the freeze of one instance left behind: for people, for the catalogue, and for the proof at the thaw.

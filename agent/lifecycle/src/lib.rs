@@ -142,6 +142,8 @@ pub enum FreezeOutcome {
     Failed,
     /// Killed, timed out, or an answer that nobody knows.
     Unknown,
+    /// The database was frozen by another tool, and nothing was sent to it: not ours to thaw.
+    NotOurs,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

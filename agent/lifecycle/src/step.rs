@@ -75,14 +75,14 @@ impl Machine {
                 self.state = State::Freezing { order, since: now, thaw_by, give_up, dog: Dog::Armed };
                 out.push(Effect::Freeze { id, by: give_up });
             }
-            Event::Armed(id) if id == order.id => self.give_up_arming(order, Code::RefusedNotArmed, out),
-            Event::ArmFailed(id) if id == order.id => self.give_up_arming(order, Code::RefusedNotArmed, out),
-            Event::Tick if late => self.give_up_arming(order, Code::RefusedNotArmed, out),
-            Event::ThawAsked(id) if id == order.id => self.give_up_arming(order, Code::RefusedUsedId, out),
-            Event::ThawAllAsked => self.give_up_arming(order, Code::Interrupted, out),
+            Event::Armed(id) if id == order.id => self.give_up(order, Code::RefusedNotArmed, out),
+            Event::ArmFailed(id) if id == order.id => self.give_up(order, Code::RefusedNotArmed, out),
+            Event::Tick if late => self.give_up(order, Code::RefusedNotArmed, out),
+            Event::ThawAsked(id) if id == order.id => self.give_up(order, Code::RefusedUsedId, out),
+            Event::ThawAllAsked => self.give_up(order, Code::Interrupted, out),
             Event::Stop => {
                 self.stopping = true;
-                self.give_up_arming(order, Code::RefusedStopping, out);
+                self.give_up(order, Code::RefusedStopping, out);
             }
             Event::Armed(id) => out.push(Effect::Disarm { id }),
             Event::ThawAsked(id) => self.thaw_of_the_past(id, out),
@@ -118,6 +118,7 @@ impl Machine {
                     out.push(tell(id, News::Frozen));
                 }
                 FreezeOutcome::Frozen => self.thaw(order, since, Cause::HoldExpired, FreezeCall::Over, now, out),
+                FreezeOutcome::NotOurs => self.give_up(order, Code::RefusedAlreadyFrozen, out),
                 // It "failed": it may have frozen all the same. Doubt goes to the thaw.
                 FreezeOutcome::Failed => self.thaw(order, since, Cause::FreezeFault(Code::FreezeFailed), FreezeCall::Over, now, out),
                 FreezeOutcome::Unknown => {
@@ -248,7 +249,7 @@ impl Machine {
         let id = order.id;
         match (event, step) {
             (Event::FreezeAnswered(of, outcome), ThawStep::Killing { .. }) if of == id => {
-                if matches!(outcome, FreezeOutcome::Frozen | FreezeOutcome::Failed) {
+                if matches!(outcome, FreezeOutcome::Frozen | FreezeOutcome::Failed | FreezeOutcome::NotOurs) {
                     freeze = FreezeCall::Over; // it had ended by itself before the kill
                 }
                 step = ThawStep::Round;
@@ -403,7 +404,8 @@ impl Machine {
         out.push(Effect::KillFreeze { id: order.id });
     }
 
-    fn give_up_arming(&mut self, order: Order, code: Code, out: &mut Vec<Effect>) {
+    /// Nothing was sent to the engine.
+    fn give_up(&mut self, order: Order, code: Code, out: &mut Vec<Effect>) {
         self.past.insert(order.id, Past::Tombstone);
         out.push(Effect::Disarm { id: order.id });
         out.push(tell(order.id, News::Refused(code)));

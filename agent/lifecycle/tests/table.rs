@@ -57,6 +57,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("FreezeAnswered: frozen", Event::FreezeAnswered(id, FreezeOutcome::Frozen)),
         ("FreezeAnswered: failed", Event::FreezeAnswered(id, FreezeOutcome::Failed)),
         ("FreezeAnswered: unknown", Event::FreezeAnswered(id, FreezeOutcome::Unknown)),
+        ("FreezeAnswered: not ours", Event::FreezeAnswered(id, FreezeOutcome::NotOurs)),
         ("ThawAnswered: not frozen", Event::ThawAnswered(id, ThawOutcome::NotFrozen(Proof::good()))),
         ("ThawAnswered: still frozen", Event::ThawAnswered(id, ThawOutcome::StillFrozen)),
         ("ThawAnswered: unknown", Event::ThawAnswered(id, ThawOutcome::Unknown)),
@@ -126,7 +127,8 @@ fn the_table_and_the_graph_are_those_of_the_manual() {
     // No way out of Freezing or Frozen avoids Thawing.
     for (from, to) in edges.keys() {
         if from == "Freezing" {
-            assert!(["Frozen", "Thawing"].contains(&to.as_str()), "{from} -> {to}");
+            // To Idle only when nothing was sent, because another tool holds the database.
+            assert!(["Frozen", "Thawing", "Idle"].contains(&to.as_str()), "{from} -> {to}");
         }
         if from == "Frozen" {
             assert_eq!(to, "Thawing");

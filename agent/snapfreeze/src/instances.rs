@@ -81,12 +81,21 @@ pub fn freeze(set: &Set, order: &FreezeOrder, cancel: &Cancel) -> (FreezeOutcome
         }
         a
     });
-    let outcome = answers.iter().fold(FreezeOutcome::Frozen, |worst, (_, a)| match (worst, a) {
-        (FreezeOutcome::Unknown, _) | (_, FreezeAnswer::Unknown(_)) => FreezeOutcome::Unknown,
-        (FreezeOutcome::Failed, _) | (_, FreezeAnswer::Failed(_)) => FreezeOutcome::Failed,
-        (FreezeOutcome::Frozen, FreezeAnswer::Frozen(_)) => FreezeOutcome::Frozen,
-    });
-    (outcome, answers)
+    (outcome_of(&answers), answers)
+}
+
+/// One doubtful member makes the set doubtful. Only a set of which nothing at all was sent is not ours.
+fn outcome_of(answers: &[(InstanceName, FreezeAnswer)]) -> FreezeOutcome {
+    let any = |is: fn(&FreezeAnswer) -> bool| answers.iter().any(|(_, a)| is(a));
+    if any(|a| matches!(a, FreezeAnswer::Unknown(_))) {
+        FreezeOutcome::Unknown
+    } else if answers.iter().all(|(_, a)| matches!(a, FreezeAnswer::NotOurs(_))) {
+        FreezeOutcome::NotOurs
+    } else if any(|a| !matches!(a, FreezeAnswer::Frozen(_))) {
+        FreezeOutcome::Failed
+    } else {
+        FreezeOutcome::Frozen
+    }
 }
 
 /// One round of every instance's ladder. `proofs` keeps, over the rounds, what the releasing thaw of each said.
@@ -107,7 +116,9 @@ pub fn thaw(
             proofs.remove(name);
         }
     }
-    let outcome = if answers.iter().any(|(_, a)| a.frozen == Frozen::Yes) {
+    let outcome = if answers.is_empty() {
+        ThawOutcome::Unknown // nobody was asked, so nothing is known
+    } else if answers.iter().any(|(_, a)| a.frozen == Frozen::Yes) {
         ThawOutcome::StillFrozen
     } else if answers.iter().any(|(_, a)| a.frozen != Frozen::No) {
         ThawOutcome::Unknown
@@ -122,12 +133,12 @@ pub fn ask(set: &Set, ms: u64) -> Vec<(InstanceName, Frozen)> {
     in_parallel(set, |i| i.engine.is_frozen(by))
 }
 
-/// Of a whole set: one frozen is frozen, otherwise one unknown is unknown.
+/// Of a whole set: one frozen is frozen, otherwise one unknown is unknown, and so is an empty set.
 pub fn worst(answers: &[(InstanceName, Frozen)]) -> Known {
     let has = |k: fn(&Frozen) -> bool| answers.iter().any(|(_, f)| k(f));
     if has(|f| matches!(f, Frozen::Yes)) {
         Known::Yes
-    } else if has(|f| matches!(f, Frozen::Unknown(_))) {
+    } else if answers.is_empty() || has(|f| matches!(f, Frozen::Unknown(_))) {
         Known::Unknown
     } else {
         Known::No

@@ -218,7 +218,7 @@ fn verdict(output: &Output, nonce: &str, said: &str) -> Result<Reply, FreezeAnsw
     match (late, before, status, after) {
         ("1", _, "", _) => failed("the freeze command was late; it froze nothing"),
         ("2", _, "", _) => failed("the engine's clock lies before the time of the order; it froze nothing"),
-        (_, "1", "", _) => failed("the write daemon was suspended already, and not by us; this freeze did nothing"),
+        (_, "1", "", _) => Err(FreezeAnswer::NotOurs("the write daemon was suspended already, and not by us; this freeze did nothing".into())),
         (_, "" | "?", "", _) => failed(&format!(
             "the instance does not say whether it is frozen (has the user the right to use Backup.General?), so it was not frozen: {said}"
         )),
@@ -283,7 +283,7 @@ mod tests {
             (Ended::Exited(3), script("LATE=0\nBEFORE=0\nSC=\nWDS=1"), "unknown"),
             (Ended::Exited(3), script("LATE=1\nBEFORE=0\nSC=\nWDS=0"), "failed"),
             (Ended::Exited(3), script("LATE=2\nBEFORE=0\nSC=\nWDS=0"), "failed"),
-            (Ended::Exited(3), script("LATE=0\nBEFORE=1\nSC=\nWDS=1"), "failed"),
+            (Ended::Exited(3), script("LATE=0\nBEFORE=1\nSC=\nWDS=1"), "not ours"),
             (Ended::Exited(3), script("LATE=0\nBEFORE=\nSC=\nWDS="), "failed"),
             (Ended::Exited(5), script(""), "failed"),
         ];
@@ -292,6 +292,7 @@ mod tests {
                 Ok(_) => "frozen",
                 Err(FreezeAnswer::Failed(_)) => "failed",
                 Err(FreezeAnswer::Unknown(_)) => "unknown",
+                Err(FreezeAnswer::NotOurs(_)) => "not ours",
                 Err(FreezeAnswer::Frozen(_)) => "impossible",
             };
             assert_eq!(answer, means, "{ended:?} {printed}");

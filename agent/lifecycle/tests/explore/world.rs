@@ -39,6 +39,7 @@ impl Budget {
         m.extend((self.dog_kills > 0).then_some("watchdog rearmed"));
         m.extend((self.thaw_failures > 1).then_some("left frozen told"));
         m.extend((self.other_acts > 0).then_some("other tool's freeze"));
+        m.extend((self.other_acts > 0).then_some("not ours"));
         m
     }
 }
@@ -318,6 +319,13 @@ impl World {
 
     fn commands(&self, out: &mut Vec<World>) {
         if let Some(c) = self.cmd {
+            if c.client && !c.landed && self.engine == Owner::Other {
+                self.branch(out, "frozen by another tool, nothing sent", |w| {
+                    w.cmd = None;
+                    w.flags.insert("not ours");
+                    w.mail.push_back(Event::FreezeAnswered(c.id, FreezeOutcome::NotOurs));
+                });
+            }
             if !c.landed && self.now <= c.by {
                 self.branch(out, "freeze lands", |w| w.land(c.id, true));
             }

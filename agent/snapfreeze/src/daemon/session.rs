@@ -93,6 +93,10 @@ impl Session {
                     self.held.insert(name, h);
                 }
                 FreezeAnswer::Failed(why) | FreezeAnswer::Unknown(why) => self.why.push(format!("{name}: {why}")),
+                FreezeAnswer::NotOurs(why) => {
+                    self.why.push(format!("{name}: {why}"));
+                    self.set.retain(|i| i.name != name); // another tool's freeze is not thawed by us
+                }
             }
         }
     }
