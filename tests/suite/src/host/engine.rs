@@ -45,6 +45,8 @@ pub struct Sim {
     pub root: PathBuf,
     pub history: PathBuf,
     workload: Option<Child>,
+    /// How far the history was read, and what was there.
+    read: Mutex<(usize, Vec<Happened>)>,
 }
 
 pub struct Gtm {
@@ -57,8 +59,7 @@ pub struct Gtm {
 
 impl Engine {
     pub(super) fn iris(disk: &Path, run: &Path, setup: &Setup) -> Self {
-        let sim = Sim { root: disk.join("iris"), history: run.join("history.jsonl"), workload: None };
-        let mut sim = sim;
+        let mut sim = Sim { root: disk.join("iris"), history: run.join("history.jsonl"), workload: None, read: Mutex::default() };
         let history = sim.history.display().to_string();
         let mut options = vec!["--name", "IRIS", "--max-life", "1500", "--blocks", "256", "--databases", "2", "--history", &history];
         options.extend(setup.sim.iter().map(String::as_str));
@@ -99,7 +100,7 @@ impl Engine {
     /// Everything so far, in order.
     pub fn history(&self) -> Vec<Happened> {
         match self {
-            Self::Iris(s) => s.events().iter().filter_map(happened).collect(),
+            Self::Iris(s) => s.history(),
             Self::Gtm(g) => g.changes.lock().expect("the watcher does not panic").clone(),
         }
     }
@@ -182,6 +183,16 @@ impl Sim {
             .stderr(Stdio::null())
             .spawn();
         self.workload = Some(child.expect("the workload starts"));
+    }
+
+    fn history(&self) -> Vec<Happened> {
+        let mut read = self.read.lock().expect("no panic while reading");
+        let bytes = std::fs::read(&self.history).unwrap_or_default();
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+        let new = String::from_utf8_lossy(bytes.get(read.0..whole).unwrap_or_default()).into_owned();
+        read.1.extend(new.lines().filter_map(|l| happened(&serde_json::from_str(l).ok()?)));
+        read.0 = whole;
+        read.1.clone()
     }
 
     /// Raw lines of the history.

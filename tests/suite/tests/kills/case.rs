@@ -31,6 +31,8 @@ pub enum Pre {
 const PRE_POINT: &str = "caller.freeze.after#1";
 /// A caller waits at most for the agent's return, a thaw budget, and a loaded machine.
 const CALLER_MS: u64 = 60_000;
+/// Prefix of the points that are taken from the engine's history.
+const ENGINE: &str = "engine.";
 /// No freeze is sent after `thaw_by`; a model that was told in time lands a moment later.
 const AFTER_MS: u64 = 300;
 /// The snapshot of [`Flow::FreezeThaw`].
@@ -153,7 +155,14 @@ impl Case {
             }
             Reply::Go
         });
-        let callers = self.script(host, &script_dead);
+        let (e, d) = (killed.clone(), died.clone());
+        let over = AtomicBool::new(false);
+        let callers = std::thread::scope(|t| {
+            t.spawn(|| self.kill_in_the_engine(host, began_ms, &over, &e, &d, &script_dead));
+            let callers = self.script(host, &script_dead);
+            over.store(true, Ordering::SeqCst);
+            callers
+        });
         self.wait_for_the_end(host, began_ms, &killed);
         let at = killed.load(Ordering::SeqCst);
         let died = died.lock().expect("no panic in a hook").clone();
@@ -166,6 +175,21 @@ impl Case {
             callers,
             restarts: host.agent.starts().into_iter().filter(|t| *t >= began_ms).collect(),
             earlier,
+        }
+    }
+
+    /// `engine.Frozen` and the like: nobody can be held inside the engine, so its history is read each millisecond.
+    fn kill_in_the_engine(&self, host: &Host, began_ms: u64, over: &AtomicBool, killed: &AtomicU64, died: &Mutex<Vec<&'static str>>, dead: &AtomicBool) {
+        let Some(what) = self.point.strip_prefix(ENGINE) else { return };
+        let mark = host.points.path().display().to_string();
+        let until = boot_now().plus(CALLER_MS);
+        while !over.load(Ordering::SeqCst) && boot_now() < until {
+            if host.engine.history_since(began_ms).iter().any(|h| format!("{:?}", h.what) == what) {
+                dead.fetch_or(self.victims.caller, Ordering::SeqCst);
+                *died.lock().expect("no panic") = kill_all(&mark, self.victims);
+                return killed.store(boot_now().0, Ordering::SeqCst);
+            }
+            sleep_ms(1);
         }
     }
 

@@ -76,6 +76,20 @@ fn iris_freeze_and_thaw() {
     run("iris freeze, thaw", iris_host, 8, cases(Flow::FreezeThaw, &points, sets, long(), false), points.len() * 2);
 }
 
+/// While a call is inside the engine: a freeze that lost its client, a thaw that did, each with a client that lives on.
+#[test]
+fn iris_calls_in_flight() {
+    let points: Vec<String> = ["FreezeCalled", "Frozen", "ThawCalled", "Thawed"].map(|w| format!("engine.{w}")).into();
+    let host = || Some(Host::iris(Setup { ctl: vec!["freeze_delay_ms=150".into(), "thaw_delay_ms=150".into()], ..Setup::default() }));
+    run("iris in flight", host, 8, cases(Flow::Rehearse, &points, &ALL, true, false), 30);
+    // The engine carries on although its client was killed with its agent, or lands later still.
+    let zombie = || {
+        let ctl = ["freeze_delay_ms=150", "freeze_after_client_died=1", "freeze_late_ms=300"].map(Into::into).into();
+        Some(Host::iris(Setup { ctl, ..Setup::default() }))
+    };
+    run("iris zombies", zombie, 8, cases(Flow::Rehearse, &points[..1], &ALL, true, false), 7);
+}
+
 /// The caller never comes back: the agent thaws by itself, and is killed while it does.
 #[test]
 fn iris_hold_expires() {
