@@ -89,6 +89,15 @@ impl Agent {
         panic!("no agent after 20 s: {}", std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default());
     }
 
+    /// SIGTERM; its exit code, and how many ms it took.
+    pub fn stop(&mut self) -> (Option<i32>, u64) {
+        let begun = doors::clock::boot_now();
+        let mut child = self.child.take().expect("an agent that runs");
+        crate::host::signal(child.id(), rustix::process::Signal::TERM);
+        let code = child.wait().expect("it ends").code();
+        (code, doors::clock::boot_now().since(begun))
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("agent.toml")
     }
