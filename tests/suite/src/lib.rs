@@ -3,3 +3,4 @@
 pub mod gtm;
 pub mod host;
 pub mod house;
+pub mod stage;

@@ -2,12 +2,9 @@
 //! checked here and with the command that checks it again. `--instance NAME`: a rehearsal on your own IRIS.
 #![allow(clippy::disallowed_methods, reason = "a demonstration stands outside the agent's doors")]
 
-mod db;
-mod host;
 mod rehearsal;
 
-use db::Db;
-use host::Host;
+use suite::stage::{self as host, Db, Host};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,6 +40,8 @@ fn whole() -> Result<(), String> {
     let mut results = 0;
     for make in [Db::gtm as fn(&std::path::Path) -> Result<Option<Db>, String>, Db::iris] {
         let Some(db) = make(&dir)? else { continue };
+        // As long as a real freeze and thaw take (seen on IRIS 2021.1).
+        db.ctl(&["freeze_delay_ms=1000", "thaw_delay_ms=1000"])?;
         let host = Host::start(&dir.join(db.name()), db)?;
         println!("\n== {} ==", host.db.title());
         for (n, step) in [held, torn, late, other_tool, killed].into_iter().enumerate() {

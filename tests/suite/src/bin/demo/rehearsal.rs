@@ -1,6 +1,6 @@
 //! `make demo INSTANCE=NAME`: freeze, ask, thaw on the reader's own IRIS; no snapshot. Keeps a transcript.
 
-use crate::host::{program, sleep_ms};
+use suite::stage::{program, sleep_ms};
 use std::fmt::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

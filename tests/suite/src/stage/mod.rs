@@ -1,6 +1,11 @@
-//! One agent with one database, in a directory that stays.
+//! One agent with one database, in a directory that stays: for the demonstration and the figures, which run the
+//! release binary.
+#![allow(clippy::disallowed_methods, reason = "a stage stands outside the agent's doors")]
 
-use crate::db::Db;
+mod db;
+
+pub use db::{Db, Load};
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -82,6 +87,23 @@ impl Host {
             sleep_ms(20);
         }
         Ok(())
+    }
+
+    pub fn agent_pid(&self) -> Result<u32, String> {
+        let agent = self.agent.lock().map_err(|e| e.to_string())?;
+        agent.as_ref().map(Child::id).ok_or("no agent runs".into())
+    }
+
+    /// A request to the agent, as JSON.
+    pub fn api(&self, method: &str, path: &str, body: &str) -> Result<serde_json::Value, String> {
+        let mut s = std::os::unix::net::UnixStream::connect(self.run.join("agent.sock")).map_err(|e| e.to_string())?;
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: stage\r\nconnection: close\r\ncontent-type: application/json\r\n");
+        let whole = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        std::io::Write::write_all(&mut s, whole.as_bytes()).map_err(|e| e.to_string())?;
+        let mut text = String::new();
+        s.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        let (_, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+        serde_json::from_str(body).map_err(|e| format!("{e}: {body}"))
     }
 
     pub fn kill_agent(&self) -> Result<(), String> {

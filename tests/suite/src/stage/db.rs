@@ -1,9 +1,9 @@
 //! The two databases of the demonstration: real GT.M, and the IRIS model.
 
-use crate::host::{Host, program};
+use super::{Host, program};
+use crate::gtm::{GtmDb, Pace, Workload};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use suite::gtm::{GtmDb, Pace, Workload};
 
 pub enum Db {
     Gtm(Box<GtmDb>),
@@ -52,9 +52,13 @@ impl Db {
         let sim = program("iris-sim")?;
         run(Command::new(sim).args(["install", "--name", "IRIS", "--max-life", "900", "--root"]).arg(&root).arg("--history").arg(history))?;
         run(Command::new(root.join("bin/iris")).args(["start", "IRIS", "quietly"]))?;
-        // As long as a real freeze and thaw take (seen on IRIS 2021.1).
-        run(Command::new(program("iris-sim")?).args(["ctl", "--root"]).arg(&root).args(["IRIS", "freeze_delay_ms=1000", "thaw_delay_ms=1000"]))?;
         Ok(Some(Self::Iris { root }))
+    }
+
+    /// Delays and faults of the model.
+    pub fn ctl(&self, settings: &[&str]) -> Result<(), String> {
+        let Self::Iris { root } = self else { return Ok(()) };
+        run(Command::new(program("iris-sim")?).args(["ctl", "--root"]).arg(root).arg("IRIS").args(settings)).map(|_| ())
     }
 
     pub fn name(&self) -> &'static str {
