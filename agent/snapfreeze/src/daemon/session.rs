@@ -22,6 +22,8 @@ pub struct Session {
     pub proofs: BTreeMap<InstanceName, Proof>,
     /// Why a freeze failed, or what a thaw answered, for people.
     pub why: Vec<String>,
+    /// How much of `why` is about the freeze; of the thaw only the last round is kept.
+    of_freeze: usize,
     started_us: u64,
     freeze_us: u64,
     frozen_at: Option<WallMs>,
@@ -42,6 +44,7 @@ impl Session {
             held: BTreeMap::new(),
             proofs: BTreeMap::new(),
             why: Vec::new(),
+            of_freeze: 0,
             started_us: boot_now_us(),
             freeze_us: 0,
             frozen_at: None,
@@ -99,10 +102,12 @@ impl Session {
                 }
             }
         }
+        self.of_freeze = self.why.len();
     }
 
     pub fn thaw_ended(&mut self, took_us: u64, answers: &[(InstanceName, ThawAnswer)], confirmed: bool) {
         let at_ms = self.at_ms();
+        self.why.truncate(self.of_freeze);
         self.parts.push(Part { name: "thaw".into(), at_ms: at_ms.saturating_sub(took_us / 1000), took_ms: took_us / 1000 });
         for (name, a) in answers {
             for p in &a.parts {
