@@ -22,6 +22,9 @@ const CW: Victims = Victims { agent: false, caller: true, watchdog: true };
 /// Alone and in pairs.
 const ALL: [Victims; 6] = [A, C, W, AC, AW, CW];
 
+/// Hosts at once: a case is mostly waiting.
+const WORKERS: usize = 12;
+
 /// A real freeze takes about 1 s; a tenth of that leaves room in a hold of 1 s and still lets a kill meet it on its way.
 fn iris() -> Setup {
     Setup { ctl: vec!["freeze_delay_ms=60".into(), "thaw_delay_ms=60".into()], ..Setup::default() }
@@ -65,7 +68,7 @@ fn run(name: &str, make: Make, workers: usize, cases: Vec<Case>, at_least: usize
 fn iris_rehearse() {
     let points = record(iris_host, Flow::Rehearse, Pre::None);
     assert!(points.len() > 20, "only {} points: {points:?}", points.len());
-    run("iris rehearse", iris_host, 8, cases(Flow::Rehearse, &points, &ALL, long(), false), points.len() * 4);
+    run("iris rehearse", iris_host, WORKERS, cases(Flow::Rehearse, &points, &ALL, long(), false), points.len() * 4);
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn iris_freeze_and_thaw() {
     let points = record(iris_host, Flow::FreezeThaw, Pre::None);
     assert!(points.len() > 20, "only {} points: {points:?}", points.len());
     let sets: &[Victims] = if long() { &ALL } else { &[A, C, AW] };
-    run("iris freeze, thaw", iris_host, 8, cases(Flow::FreezeThaw, &points, sets, long(), false), points.len() * 2);
+    run("iris freeze, thaw", iris_host, WORKERS, cases(Flow::FreezeThaw, &points, sets, long(), false), points.len() * 2);
 }
 
 /// While a call is inside the engine: a freeze that lost its client, a thaw that did, each with a client that lives on.
@@ -81,13 +84,13 @@ fn iris_freeze_and_thaw() {
 fn iris_calls_in_flight() {
     let points: Vec<String> = ["FreezeCalled", "Frozen", "ThawCalled", "Thawed"].map(|w| format!("engine.{w}")).into();
     let host = || Some(Host::iris(Setup { ctl: vec!["freeze_delay_ms=150".into(), "thaw_delay_ms=150".into()], ..Setup::default() }));
-    run("iris in flight", host, 8, cases(Flow::Rehearse, &points, &ALL, true, false), 30);
+    run("iris in flight", host, WORKERS, cases(Flow::Rehearse, &points, &ALL, true, false), 30);
     // The engine carries on although its client was killed with its agent, or lands later still.
     let zombie = || {
         let ctl = ["freeze_delay_ms=150", "freeze_after_client_died=1", "freeze_late_ms=300"].map(Into::into).into();
         Some(Host::iris(Setup { ctl, ..Setup::default() }))
     };
-    run("iris zombies", zombie, 8, cases(Flow::Rehearse, &points[..1], &ALL, true, false), 7);
+    run("iris zombies", zombie, WORKERS, cases(Flow::Rehearse, &points[..1], &ALL, true, false), 7);
 }
 
 /// The caller never comes back: the agent thaws by itself, and is killed while it does.
@@ -115,7 +118,7 @@ fn iris_second_kills() {
 }
 
 fn run_without_unbroken(name: &str, cases: Vec<Case>, at_least: usize) {
-    let totals = Matrix { name, make: iris_host, workers: 8 }.run(cases);
+    let totals = Matrix { name, make: iris_host, workers: WORKERS }.run(cases);
     println!("{name}: {totals}");
     assert!(totals.failed.is_empty(), "{name}: {} of {} cases failed:\n{}", totals.failed.len(), totals.ran, totals.failed.join("\n"));
     assert!(totals.ran >= at_least && totals.frozen >= at_least, "{name}: {totals}");
@@ -143,7 +146,7 @@ fn gtm_rehearse() {
 
 fn run_gtm(mut list: Vec<Case>) {
     list.dedup();
-    let totals = Matrix { name: "gtm rehearse", make: gtm_host, workers: 5 }.run(list);
+    let totals = Matrix { name: "gtm rehearse", make: gtm_host, workers: 8 }.run(list);
     println!("gtm rehearse: {totals}");
     assert!(totals.failed.is_empty(), "{} of {} cases failed:\n{}", totals.failed.len(), totals.ran, totals.failed.join("\n"));
     assert!(totals.ran >= 15 && totals.frozen > 0, "{totals}");

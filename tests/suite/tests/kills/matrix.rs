@@ -23,8 +23,8 @@ const TRIES: usize = 5;
 
 /// The points of an undisturbed run, `name#n` in their order; a second run must show the same.
 pub fn record(make: Make, flow: Flow, pre: Pre) -> Vec<String> {
-    let host = make().expect("an engine");
     let one = || {
+        let host = make().expect("an engine");
         for _ in 0..TRIES {
             let case = Case { flow, pre, point: String::new(), victims: NOBODY, restart: pre == Pre::AgentRestarted };
             let facts = case.play(&host);
@@ -43,7 +43,10 @@ pub fn record(make: Make, flow: Flow, pre: Pre) -> Vec<String> {
         }
         panic!("no undisturbed run in {TRIES} tries: {}", host.agent_log());
     };
-    let (first, second) = (one(), one());
+    let (first, second) = std::thread::scope(|s| {
+        let other = s.spawn(one);
+        (one(), other.join().expect("a second run"))
+    });
     let sorted = |v: &[String]| {
         let mut v = v.to_vec();
         v.sort();
