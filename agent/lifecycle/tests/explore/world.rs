@@ -1,11 +1,11 @@
 //! A small host: engine, freeze command, watchdog, journal, callers. `successors` lists whatever may happen next.
 
 use lifecycle::{
-    Budget as ThawBudget, Cause, Effect, Event, Found, FreezeOutcome, Machine, News, Order, Past, State, Stored, ThawOutcome,
+    Budget as ThawBudget, Cause, Dog as BelievedDog, Effect, Event, Found, FreezeOutcome, Machine, News, Order, Past, State, Stored, ThawOutcome,
 };
 use protocol::outcome::WindowState;
 use protocol::window::{HoldMs, Margins, OnOverrun};
-use protocol::{BackupId, BootMs, Disturbed, Known, Proof, WindowRules};
+use protocol::{BackupId, BootMs, Code, Disturbed, Known, Proof, WindowRules};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const UNIT: u64 = 1000;
@@ -109,6 +109,8 @@ pub struct World {
     sent: BTreeSet<BackupId>,
     told_frozen: BTreeSet<BackupId>,
     told: BTreeMap<BackupId, bool>,
+    /// A thaw for them came before any freeze: they must never freeze.
+    kept_out: BTreeSet<BackupId>,
     flags: BTreeSet<&'static str>,
     wrong: Option<String>,
     pub why: String,
@@ -157,6 +159,7 @@ impl World {
             sent: BTreeSet::new(),
             told_frozen: BTreeSet::new(),
             told: BTreeMap::new(),
+            kept_out: BTreeSet::new(),
             flags: BTreeSet::new(),
             wrong: None,
             why: "start".into(),
@@ -479,6 +482,9 @@ impl World {
                     if self.cmd.is_some() {
                         self.wrong = Some("two freezes at once".into());
                     }
+                    if self.kept_out.contains(&id) {
+                        self.wrong = Some("a freeze was sent whose thaw had come before it".into());
+                    }
                     self.cmd = Some(FreezeCmd { id, by: by.0 / UNIT, client: true, landed: false });
                 }
                 Effect::KillFreeze { id } => {
@@ -505,8 +511,9 @@ impl World {
                 Effect::Tell { id, news } => self.hear(id, news),
                 Effect::Exit => {
                     self.run_lane();
-                    if matches!(self.engine, Owner::Ours(_)) && self.dog.is_none() {
-                        self.wrong = Some("the agent left a frozen database without a watchdog".into());
+                    let guarding = self.agent.as_ref().is_some_and(|m| matches!(m.state, State::Guarding { .. }));
+                    if matches!(self.engine, Owner::Ours(_)) && (self.dog.is_none() || !guarding) {
+                        self.wrong = Some("the agent ended and left a frozen database".into());
                     }
                     self.kill_agent(None);
                     self.left.agent_kills += 1; // this was no kill
@@ -535,7 +542,10 @@ impl World {
                 self.told_frozen.insert(id);
                 self.flags.insert("frozen");
             }
-            News::Refused(_) => {
+            News::Refused(code) => {
+                if code == Code::ThawUnknownId {
+                    self.kept_out.insert(id);
+                }
                 if self.engine == Owner::Ours(id) {
                     self.wrong = Some("told \"refused, nothing frozen\", but it is frozen by this id".into());
                 }
@@ -685,11 +695,27 @@ impl World {
         self.carry_out(effects);
     }
 
+    /// What the machine believes of its undo is so, and nothing of it is left when it rests.
+    fn check_undo(&self) -> Result<(), String> {
+        let Some(m) = &self.agent else { return Ok(()) };
+        let quiet = self.mail.is_empty() && self.lane.is_empty() && self.jobs.is_empty();
+        if let (true, State::Freezing { dog: BelievedDog::Armed, .. } | State::Frozen { dog: BelievedDog::Armed, .. }) = (quiet, &m.state)
+            && self.dog.is_none()
+        {
+            return Err("the machine believes in a watchdog that is gone".into());
+        }
+        if quiet && m.state == State::Idle && self.entries.values().any(|e| matches!(e, Entry::Open { .. })) {
+            return Err("at rest with an open entry".into());
+        }
+        Ok(())
+    }
+
     /// The tenets.
     pub fn check(&self) -> Result<(), String> {
         if let Some(w) = &self.wrong {
             return Err(w.clone());
         }
+        self.check_undo()?;
         let Owner::Ours(by) = self.engine else { return Ok(()) };
         let state = self.agent.as_ref().map(|m| &m.state);
         let agent_on_it = match state {
