@@ -6,13 +6,14 @@
 #   make test                    all tests;  UPDATE=1 make test rewrites the generated files
 #   make test-long               the full matrices, with their counts
 #   make bench                   the figures of docs/figures.md
+#   make install                 program and systemd units, after cargo build --release -p snapfreeze; DESTDIR= for packages
 #   make lint                    clippy, rustfmt, cargo-deny
 #   make fuzz FUZZ_SECONDS=60    every fuzz target for a while
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long demo bench lint fuzz
+.PHONY: help setup test test-long demo bench install lint fuzz
 
 NEXTEST_VERSION := 0.9.143
 PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev
@@ -54,6 +55,19 @@ demo: setup
 bench: setup
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	@$(TARGET)/release/bench
+
+install:
+	install -D -m 0755 $(TARGET)/release/snapfreeze $(DESTDIR)/usr/bin/snapfreeze
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system infra/host/*.service infra/host/*.socket infra/host/*.timer
+	install -D -m 0644 infra/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/snapfreeze.conf
+	install -D -m 0644 infra/host/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/snapfreeze.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/snapfreeze docs/*.md infra/host/agent.toml LICENSE
+	install -d $(DESTDIR)/usr/share/man/man1
+	$(DESTDIR)/usr/bin/snapfreeze man $(DESTDIR)/usr/share/man/man1
+	@if [ -z "$(DESTDIR)" ]; then \
+	  systemd-sysusers snapfreeze.conf && systemd-tmpfiles --create snapfreeze.conf && \
+	  systemctl daemon-reload && systemctl enable --now snapfreeze.socket snapfreeze.service; \
+	fi
 
 lint:
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings

@@ -113,7 +113,7 @@ fn nothing_is_left_unfinished() {
             assert!(!text.contains(concat!("#[ign", "ore]")), "{name}: a test is switched off without a reason");
         }
     }
-    assert_eq!(words("x.rs", "fn f() { todo!() }", &UNFINISHED), ["x.rs:1: todo!("], "the control");
+    assert_eq!(words("x.rs", concat!("fn f() { to", "do!() }"), &UNFINISHED).len(), 1, "the control");
 }
 
 #[test]
