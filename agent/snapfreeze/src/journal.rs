@@ -122,8 +122,7 @@ impl Journal {
 
     /// Durable when it returns: file and directory are fsynced, and the result's blocks exist.
     pub fn begin(&self, intent: &Intent) -> Result<(), Error> {
-        let mut bytes = vec![b' '; SIZE];
-        put(&mut bytes, INTENT, intent).ok_or(Error::TooLarge(intent.id))?;
+        let bytes = entry_file(intent).ok_or(Error::TooLarge(intent.id))?;
         let (path, new) = (self.path(intent.id), self.path(intent.id).with_extension("new"));
         let mut f = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new).map_err(io("make", &new))?;
         f.write_all(&bytes).and_then(|()| f.sync_all()).map_err(io("write", &new))?;
@@ -135,21 +134,12 @@ impl Journal {
 
     /// In place: no new block, no new name.
     pub fn finish(&self, id: BackupId, outcome: &Outcome) -> Result<(), Error> {
-        let mut slim = outcome.clone();
-        while let Err(Error::TooLarge(_)) = self.write_slot(id, RESULT, &slim) {
-            // Evidence is for people; the result must fit.
-            match slim.window.as_mut() {
-                Some(w) if !w.evidence.is_empty() => w.evidence.truncate(w.evidence.len() / 2),
-                Some(w) if !w.parts.is_empty() => w.parts.clear(),
-                _ => return Err(Error::TooLarge(id)),
-            }
-        }
-        self.write_slot(id, RESULT, &slim)
+        self.write_slot(id, result_slot(outcome))
     }
 
     /// No watchdog and no guard is left for it.
     pub fn done(&self, id: BackupId) -> Result<(), Error> {
-        self.write_slot(id, DONE, &true)
+        self.write_slot(id, done_slot())
     }
 
     pub fn tombstone(&self, intent: &Intent) -> Result<(), Error> {
@@ -175,9 +165,8 @@ impl Journal {
         Ok(gone)
     }
 
-    fn write_slot<T: Serialize>(&self, id: BackupId, (at, room): (u64, usize), value: &T) -> Result<(), Error> {
-        let mut bytes = vec![b' '; room];
-        put(&mut bytes, (0, room), value).ok_or(Error::TooLarge(id))?;
+    fn write_slot(&self, id: BackupId, slot: Option<(u64, Vec<u8>)>) -> Result<(), Error> {
+        let (at, bytes) = slot.ok_or(Error::TooLarge(id))?;
         let path = self.path(id);
         let f = OpenOptions::new().write(true).open(&path).map_err(io("open", &path))?;
         f.write_all_at(&bytes, at).and_then(|()| f.sync_data()).map_err(io("write", &path))
@@ -193,14 +182,42 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error +
     move |source| Error::Io { what, path, source }
 }
 
-fn put<T: Serialize>(bytes: &mut [u8], (at, room): (u64, usize), value: &T) -> Option<()> {
+/// The whole file as it is before the freeze. `None`: it does not fit.
+pub fn entry_file(intent: &Intent) -> Option<Vec<u8>> {
+    let (_, mut bytes) = slot(INTENT, intent)?;
+    bytes.resize(SIZE, b' ');
+    Some(bytes)
+}
+
+/// Where the result goes, and its bytes. Evidence is for people and is left out until the result fits.
+pub fn result_slot(outcome: &Outcome) -> Option<(u64, Vec<u8>)> {
+    let mut slim = outcome.clone();
+    loop {
+        if let Some(fits) = slot(RESULT, &slim) {
+            return Some(fits);
+        }
+        match slim.window.as_mut() {
+            Some(w) if !w.evidence.is_empty() => w.evidence.truncate(w.evidence.len() / 2),
+            Some(w) if !w.parts.is_empty() => w.parts.clear(),
+            _ => return None,
+        }
+    }
+}
+
+pub fn done_slot() -> Option<(u64, Vec<u8>)> {
+    slot(DONE, &true)
+}
+
+fn slot<T: Serialize>((at, room): (u64, usize), value: &T) -> Option<(u64, Vec<u8>)> {
     let json = serde_json::to_vec(value).ok()?;
     let mut line = format!("{:08x} {} ", crc32fast::hash(&json), json.len()).into_bytes();
     line.extend_from_slice(&json);
     line.push(b'\n');
-    let slot = bytes.get_mut(at as usize..at as usize + room)?;
-    slot.get_mut(..line.len())?.copy_from_slice(&line);
-    Some(())
+    if line.len() > room {
+        return None;
+    }
+    line.resize(room, b' ');
+    Some((at, line))
 }
 
 /// `Ok(None)`: empty. `Err`: damaged.

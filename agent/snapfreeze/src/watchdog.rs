@@ -23,6 +23,8 @@ use std::sync::Arc;
 const READY_MS: u64 = 3_000;
 /// From one thaw round or question to the next.
 const AGAIN_MS: u64 = 1_000;
+/// It lies in memory; a thaw that is refused for hours says the same each second.
+const MAX_LOG: u64 = 1 << 20;
 /// A question to an engine.
 const ASK_MS: u64 = 5_000;
 
@@ -229,6 +231,9 @@ impl Me {
     /// `run_dir/watchdog.log`, on tmpfs; the agent shows it in `status` and at its next start.
     fn log(&self, line: &str) {
         let path = self.orders.run_dir.join("watchdog.log");
+        if std::fs::metadata(&path).is_ok_and(|m| m.len() > MAX_LOG) {
+            return;
+        }
         if let Ok(mut f) = std::fs::OpenOptions::new().create(true).append(true).open(path) {
             let _ = writeln!(f, "{} watchdog {} pid {}: {line}", crate::when(wall_now()), self.orders.id, std::process::id());
         }

@@ -9,13 +9,15 @@ use doors::clock::boot_now;
 use doors::exec::Left;
 use lifecycle::{Event, Stored};
 use protocol::{BackupId, WallMs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 /// A disarmed watchdog ends at once, or after the thaw round it is in.
 const DISARM_MS: u64 = 25_000;
+/// What matters of a LogFile is kept as evidence in the journal.
+const LOG_KEEP_MS: i64 = 7 * 86_400_000;
 
 pub enum Job {
     Arm(Box<(Intent, Orders)>),
@@ -45,6 +47,18 @@ pub fn start(journal: Journal, run_dir: PathBuf, tx: UnboundedSender<Msg>) -> st
         }
     })?;
     Ok(send)
+}
+
+/// The engines' LogFiles of calls long past: each is a few lines, but they lie in memory.
+fn forget_logs(dir: &Path, now: WallMs) {
+    for f in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(meta) = f.metadata() else { continue };
+        let old = meta.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        let age_ms = old.map_or(0, |t| now.0 - t.as_millis() as i64);
+        if meta.is_file() && age_ms > LOG_KEEP_MS {
+            let _ = std::fs::remove_file(f.path()); // the next round tries again
+        }
+    }
 }
 
 impl Lane {
@@ -80,6 +94,7 @@ impl Lane {
             }
             Job::Disarm(id) => self.disarm(id),
             Job::ForgetOld(now) => {
+                forget_logs(&self.run_dir.join("log"), now);
                 if let Ok(gone) = self.journal.forget_old(now) {
                     self.send(Msg::Forgotten(gone));
                 }

@@ -60,6 +60,9 @@ pub struct Figures {
     pub last_freeze_ms: u64,
 }
 
+/// The newest are kept for `status`; all are in the service manager's log.
+const MAX_ALARMS: usize = 20;
+
 enum Work {
     Freeze { id: BackupId, set: Set, order: FreezeOrder, cancel: doors::exec::Cancel },
     Thaw { id: BackupId, set: Set, held: BTreeMap<InstanceName, engine::Held>, proofs: BTreeMap<InstanceName, Proof>, rung_ms: u64 },
@@ -407,6 +410,7 @@ impl Run {
                     if let WindowState::Broken(reason) = &window.state {
                         crate::log_line(&format!("window of {id} broken: {reason}"));
                     }
+                    self.forget_old(wall_now()); // behind the disarm in the lane
                     self.last = Some(window.clone());
                     self.results.insert(id, window.clone());
                 }
@@ -438,8 +442,10 @@ impl Run {
 
     fn alarm(&mut self, text: String) {
         crate::log_alarm(&text);
+        if self.alarms.len() == MAX_ALARMS {
+            self.alarms.remove(0);
+        }
         self.alarms.push(text);
-        self.alarms.truncate(20);
     }
 
     fn status(&self) -> StatusReply {

@@ -59,12 +59,12 @@ async fn interrupted_freeze(caller: &Caller<'_>, id: BackupId, out: Out) -> u8 {
     }
 }
 
-/// Ctrl-C or SIGTERM.
+/// Ctrl-C, SIGTERM, or the terminal is gone.
 pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut i), Ok(mut t)) => {
-            tokio::select! { _ = i.recv() => {}, _ = t.recv() => {} }
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut i), Ok(mut t), Ok(mut h)) => {
+            tokio::select! { _ = i.recv() => {}, _ = t.recv() => {}, _ = h.recv() => {} }
         }
         _ => std::future::pending().await,
     }
@@ -144,12 +144,15 @@ pub async fn rehearse(config: &Config, args: &cli::Rehearse, out: Out) -> u8 {
         a = caller.freeze(&request) => a,
         () = interrupted() => return interrupted_freeze(&caller, id, out).await,
     };
-    match reply {
-        Ok(r) => say_frozen(&r, out),
+    let reply = match reply {
+        Ok(r) => r,
         Err(p) => return out.problem(&p),
-    }
+    };
     let asked = states(config).await;
-    match caller.thaw(id).await {
+    let thawed = caller.thaw(id).await;
+    // Thaw first, speak after: what is written to may lie on a frozen disk.
+    say_frozen(&reply, out);
+    match thawed {
         Ok(w) => {
             if let Ok(all) = &asked {
                 for i in all {
