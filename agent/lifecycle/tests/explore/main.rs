@@ -78,6 +78,10 @@ fn two_ids_repeated_and_out_of_order() {
     explore("two ids", Budget { freezes: 3, thaws: 2, second_id: true, ..CALM }, 1000);
 }
 #[test]
+fn an_early_thaw_and_a_restart() {
+    explore("early thaw and restart", Budget { agent_kills: 1, ..CALM }, 1000);
+}
+#[test]
 fn the_agent_is_stopped() {
     explore("stop", Budget { stops: 1, agent_kills: 1, ..CALM }, 1000);
 }
