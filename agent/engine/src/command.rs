@@ -10,10 +10,7 @@
 //! and right before our thaw, or says `continuity = "trust"`; then `check` warns. One of the two is required.
 
 use crate::gtm::call::{become_user, one_line};
-use crate::{
-    Check, Engine, Error, Facts, FreezeAnswer, FreezeOrder, Held, Level, Place, Role, Rung,
-    ThawAnswer,
-};
+use crate::{Check, Engine, Error, Facts, FreezeAnswer, FreezeOrder, Held, Level, Place, Role, Rung, ThawAnswer};
 use doors::clock::boot_now;
 use doors::exec::{self, Call, Cancel, Ended, Output, Program};
 use protocol::outcome::Part;
@@ -74,10 +71,7 @@ struct Token {
 
 impl Command {
     pub fn new(config: CommandConfig) -> Result<Self, Error> {
-        let bad = |why: String| Error::Config {
-            instance: config.name.to_string(),
-            why,
-        };
+        let bad = |why: String| Error::Config { instance: config.name.to_string(), why };
         let lists = [
             ("freeze", Some(&config.freeze)),
             ("thaw", Some(&config.thaw)),
@@ -92,11 +86,9 @@ impl Command {
             }
         }
         if config.epoch.is_none() && config.continuity.is_none() {
-            return Err(bad(
-                "set epoch = [\"program\", …] (prints something that changes with every freeze and thaw), or \
+            return Err(bad("set epoch = [\"program\", …] (prints something that changes with every freeze and thaw), or \
                  continuity = \"trust\" when nothing else freezes this database"
-                    .into(),
-            ));
+                .into()));
         }
         if let Some(path) = config.layout.values().flatten().find(|p| !p.is_absolute()) {
             return Err(bad(format!("layout: {} is not absolute", path.display())));
@@ -111,15 +103,10 @@ impl Command {
     fn call(&self, list: &[String]) -> Result<Call, exec::Error> {
         let mut line = self.before.clone();
         // The program is found here even behind setpriv, so that nothing else looks it up.
-        let (program, args) = list
-            .split_first()
-            .ok_or_else(|| exec::Error::NotFound(String::new()))?;
+        let (program, args) = list.split_first().ok_or_else(|| exec::Error::NotFound(String::new()))?;
         line.push(Program::find(program)?.path().into());
         line.extend(args.iter().map(Into::into));
-        Ok(Call::new(
-            &Program::find(&line[0].to_string_lossy())?,
-            &line[1..],
-        ))
+        Ok(Call::new(&Program::find(&line[0].to_string_lossy())?, &line[1..]))
     }
 
     fn run(&self, list: &[String], by: BootMs) -> Result<Output, exec::Error> {
@@ -132,12 +119,7 @@ impl Command {
         if out.code() == Some(0) {
             Ok(out.out().trim().to_owned())
         } else {
-            Err(format!(
-                "{} answered {:?}: {}",
-                list[0],
-                out.ended,
-                one_line(&out)
-            ))
+            Err(format!("{} answered {:?}: {}", list[0], out.ended, one_line(&out)))
         }
     }
 
@@ -154,20 +136,10 @@ impl Command {
                 Err(why) => warnings.push(format!("no journal mark: {why}")),
             }
         }
-        Ok(Held {
-            marks,
-            token: serde_json::to_value(Token { epoch }).map_err(|e| e.to_string())?,
-            warnings,
-            evidence: Vec::new(),
-            parts,
-        })
+        Ok(Held { marks, token: serde_json::to_value(Token { epoch }).map_err(|e| e.to_string())?, warnings, evidence: Vec::new(), parts })
     }
 
-    fn alone(
-        &self,
-        held: Option<&Held>,
-        now: Option<Result<String, String>>,
-    ) -> Result<(), Disturbed> {
+    fn alone(&self, held: Option<&Held>, now: Option<Result<String, String>>) -> Result<(), Disturbed> {
         let token = held.and_then(|h| serde_json::from_value::<Token>(h.token.clone()).ok());
         match (token, now) {
             (None, _) => Err(Disturbed::Unreadable("no freeze of ours is known".into())),
@@ -175,9 +147,9 @@ impl Command {
             (Some(Token { epoch: None }), _) | (_, None) => Ok(()),
             (Some(Token { epoch: Some(_) }), Some(Err(why))) => Err(Disturbed::Unreadable(why)),
             (Some(Token { epoch: Some(then) }), Some(Ok(now))) if then == now => Ok(()),
-            (Some(Token { epoch: Some(then) }), Some(Ok(now))) => Err(Disturbed::Other(format!(
-                "the epoch was {then:?} after the freeze and is {now:?} before the thaw"
-            ))),
+            (Some(Token { epoch: Some(then) }), Some(Ok(now))) => {
+                Err(Disturbed::Other(format!("the epoch was {then:?} after the freeze and is {now:?} before the thaw")))
+            }
         }
     }
 }
@@ -202,19 +174,11 @@ impl Engine for Command {
         let frozen = self.is_frozen(by);
         let mut checks = Vec::new();
         let mut check = |name: &str, level, text: String| {
-            checks.push(Check {
-                name: name.into(),
-                level,
-                text,
-            });
+            checks.push(Check { name: name.into(), level, text });
         };
         match &frozen {
             Frozen::Yes | Frozen::No => check("is_frozen", Level::Ok, frozen.word().into()),
-            Frozen::Unknown(why) => check(
-                "is_frozen",
-                Level::Fail,
-                format!("{why}: exit 0 means yes, 1 no"),
-            ),
+            Frozen::Unknown(why) => check("is_frozen", Level::Fail, format!("{why}: exit 0 means yes, 1 no")),
         }
         for (key, list) in [("freeze", &self.config.freeze), ("thaw", &self.config.thaw)] {
             match self.call(list) {
@@ -254,7 +218,7 @@ impl Engine for Command {
         let began = boot_now();
         match self.is_frozen(order.by) {
             Frozen::No => {}
-            Frozen::Yes => return not_sent("frozen already, not by this call"),
+            Frozen::Yes => return FreezeAnswer::NotOurs("no freeze was sent: it was frozen already".into()),
             Frozen::Unknown(why) => return not_sent(&why),
         }
         let asked = boot_now();
@@ -262,10 +226,7 @@ impl Engine for Command {
             return not_sent("too late or cancelled");
         }
         let call = match self.call(&self.config.freeze) {
-            Ok(call) => call.env("SNAPFREEZE_ID", order.id.to_string()).env(
-                "SNAPFREEZE_WITHIN_MS",
-                order.by.since(boot_now()).to_string(),
-            ),
+            Ok(call) => call.env("SNAPFREEZE_ID", order.id.to_string()).env("SNAPFREEZE_WITHIN_MS", order.by.since(boot_now()).to_string()),
             Err(e) => return not_sent(&e.to_string()),
         };
         let out = match call.run(order.by, Some(cancel)) {
@@ -290,16 +251,8 @@ impl Engine for Command {
             }
             Frozen::Unknown(why) => return FreezeAnswer::Unknown(why),
         }
-        let part = |name: &str, from: BootMs, to: BootMs| Part {
-            name: name.into(),
-            at_ms: from.since(began),
-            took_ms: to.since(from),
-        };
-        let parts = vec![
-            part("ask", began, asked),
-            part("freeze", asked, frozen),
-            part("ask again", frozen, boot_now()),
-        ];
+        let part = |name: &str, from: BootMs, to: BootMs| Part { name: name.into(), at_ms: from.since(began), took_ms: to.since(from) };
+        let parts = vec![part("ask", began, asked), part("freeze", asked, frozen), part("ask again", frozen, boot_now())];
         match self.held(parts, order.by) {
             Ok(held) => FreezeAnswer::Frozen(held),
             Err(why) => FreezeAnswer::Unknown(why),
@@ -342,12 +295,7 @@ impl Engine for Command {
                 (Frozen::Yes, true, Some(0)) => Known::Yes,
                 _ => Known::Unknown,
             };
-            let rung = Rung {
-                ran: list.join(" "),
-                took_ms: boot_now().since(from),
-                said,
-                thawed,
-            };
+            let rung = Rung { ran: list.join(" "), took_ms: boot_now().since(from), said, thawed };
             say(&rung);
             rungs.push(rung);
         }
@@ -361,34 +309,18 @@ impl Engine for Command {
                 last_resort: rungs.len() > 1,
             },
             frozen: now,
-            evidence: rungs
-                .iter()
-                .map(|r| format!("{}: {}", r.ran, r.said))
-                .collect(),
+            evidence: rungs.iter().map(|r| format!("{}: {}", r.ran, r.said)).collect(),
             rungs,
             parts: vec![
-                Part {
-                    name: "ask".into(),
-                    at_ms: 0,
-                    took_ms: asked.since(began),
-                },
-                Part {
-                    name: "thaw".into(),
-                    at_ms: asked.since(began),
-                    took_ms: boot_now().since(asked),
-                },
+                Part { name: "ask".into(), at_ms: 0, took_ms: asked.since(began) },
+                Part { name: "thaw".into(), at_ms: asked.since(began), took_ms: boot_now().since(asked) },
             ],
         }
     }
 
     fn layout(&self, _by: BootMs) -> Result<Vec<Place>, Error> {
         let roles = self.config.layout.iter();
-        let all = roles.flat_map(|(role, paths)| {
-            paths.iter().map(move |p| Place {
-                role: *role,
-                path: p.clone(),
-            })
-        });
+        let all = roles.flat_map(|(role, paths)| paths.iter().map(move |p| Place { role: *role, path: p.clone() }));
         Ok(all.collect())
     }
 }
@@ -402,36 +334,20 @@ mod tests {
         let m = parse_mark("switched=/j/2\nrequired = /j/1\noffset=17\nother=x\nnonsense\n");
         assert_eq!(
             m,
-            JournalMark {
-                region: String::new(),
-                switched: Some("/j/2".into()),
-                required: Some("/j/1".into()),
-                offset: Some(17)
-            }
+            JournalMark { region: String::new(), switched: Some("/j/2".into()), required: Some("/j/1".into()), offset: Some(17) }
         );
     }
 
     #[test]
     fn a_configuration_says_how_continuity_is_known() {
         let config = |more: &str| {
-            let text =
-                format!(r#"{{"name":"c","freeze":["a"],"thaw":["b"],"is_frozen":["c"]{more}}}"#);
-            serde_json::from_str::<CommandConfig>(&text)
-                .map_err(|e| e.to_string())
-                .and_then(|c| Command::new(c).map_err(|e| e.to_string()))
+            let text = format!(r#"{{"name":"c","freeze":["a"],"thaw":["b"],"is_frozen":["c"]{more}}}"#);
+            serde_json::from_str::<CommandConfig>(&text).map_err(|e| e.to_string()).and_then(|c| Command::new(c).map_err(|e| e.to_string()))
         };
         assert!(config("").unwrap_err().contains("epoch"));
         assert!(config(r#","epoch":["e"]"#).is_ok() && config(r#","continuity":"trust""#).is_ok());
-        assert!(
-            config(r#","epoch":[]"#)
-                .unwrap_err()
-                .contains("names no program")
-        );
-        assert!(
-            config(r#","continuity":"trust","layout":{"data":["x"]}"#)
-                .unwrap_err()
-                .contains("absolute")
-        );
+        assert!(config(r#","epoch":[]"#).unwrap_err().contains("names no program"));
+        assert!(config(r#","continuity":"trust","layout":{"data":["x"]}"#).unwrap_err().contains("absolute"));
         assert!(config(r#","thow":["b"]"#).unwrap_err().contains("thow"));
     }
 

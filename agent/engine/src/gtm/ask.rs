@@ -18,7 +18,7 @@ const ASK: &str = concat!(
     r#"y="set e="""",x=""X"",f=""node_local.jnl_file.u.inode"" xecute z set i=v,x="""",f=""sgmnt_data.jnl_file_name"" xecute z write !,""R"",t,r,t,$view(""GVFILE"",r),t,$piece(v,$char(0)),t,i","#,
     r#"w="for f=""sgmnt_data.freeze"",""node_local.freeze_online"",""sgmnt_data.trans_hist.curr_tn"",""sgmnt_data.jnl_eovtn"",""sgmnt_data.jnl_state"","#,
     r#"""sgmnt_data.shmid"",""sgmnt_data.file_corrupt"",""sgmnt_data.n_bts"",""node_local.wcs_active_lvl"",""node_local.gvstats_rec.n_dsk_write"","#,
-    r#"""sgmnt_data.trans_hist.free_blocks"",""node_local.ref_cnt"" xecute z write t,v","#,
+    r#"""sgmnt_data.trans_hist.free_blocks"",""node_local.ref_cnt"",""node_local.freeze_latch.u.parts.latch_pid"" xecute z write t,v","#,
     r#"a="set r="""" for  set r=$view(""GVNEXT"",r) quit:r=""""  xecute y,w write t,e" xecute a write !,"END",t,$zversion,!"#,
 );
 
@@ -49,6 +49,8 @@ pub(super) struct Region {
     pub written: Option<u64>,
     pub free_blocks: Option<u64>,
     pub processes: Option<u64>,
+    /// The process that holds the freeze latch: a `mupip freeze` at work, or one that was killed.
+    pub latch: Option<u32>,
 }
 
 /// A region that could not be asked, in GT.M's words.
@@ -93,19 +95,15 @@ impl Seen {
 impl Caller {
     /// Asks all configured regions. `Err`: no answer at all, in one line.
     pub fn ask(&self, by: BootMs, cancel: Option<&Cancel>) -> Result<Seen, String> {
-        let out = self
-            .run(Tool::Mumps, &["-run", "%XCMD", ASK], by, cancel)
-            .map_err(|e| e.to_string())?;
-        match out.ended {
-            Ended::Exited(0) => {}
-            Ended::Exited(code) => {
-                return Err(format!("mumps answered {code}: {}", one_line(&out)));
-            }
-            Ended::Signaled(s) => return Err(format!("mumps was ended by signal {s}")),
-            Ended::TimedOut => return Err("mumps did not answer in time".into()),
-            Ended::Cancelled => return Err("cancelled".into()),
-        }
-        let mut seen = parse(&out.out())?;
+        let out = self.read_m(ASK, "END", by, cancel).map_err(|e| e.to_string())?;
+        // A complete answer counts however the process ended.
+        let mut seen = parse(&out.out()).map_err(|why| match out.ended {
+            Ended::Exited(0) => why,
+            Ended::Exited(code) => format!("mumps answered {code}: {}", one_line(&out)),
+            Ended::Signaled(s) => format!("mumps was ended by signal {s}"),
+            Ended::TimedOut => "mumps did not answer in time".into(),
+            Ended::Cancelled => "cancelled".into(),
+        })?;
         seen.regions.retain(|r| self.config.wants(&r.name));
         seen.trouble.retain(|t| self.config.wants(&t.name));
         self.without_shared_memory(&mut seen, by);
@@ -121,9 +119,7 @@ impl Caller {
                 seen.trouble.push(t);
                 continue;
             }
-            let dump = self
-                .run(Tool::Mupip, &["dumpfhead", "-region", &t.name], by, None)
-                .map(|o| parse_header(&o.out(), &o.err()));
+            let dump = self.run(Tool::Mupip, &["dumpfhead", "-region", &t.name], by, None).map(|o| parse_header(&o.out(), &o.err()));
             let text = match dump {
                 Ok(Some(header)) if header.freeze == 0 => {
                     seen.regions.push(Region {
@@ -143,6 +139,7 @@ impl Caller {
                         written: None,
                         free_blocks: None,
                         processes: None,
+                        latch: None,
                     });
                     continue;
                 }
@@ -166,16 +163,10 @@ pub(super) fn parse(out: &str) -> Result<Seen, String> {
     for line in out.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         match fields.as_slice() {
-            ["R", name, file, rest @ ..] if is_region_name(name) => {
-                match region(name, file, rest) {
-                    Ok(r) => seen.regions.push(r),
-                    Err(text) => seen.trouble.push(Trouble {
-                        name: (*name).to_owned(),
-                        file: (*file).to_owned(),
-                        text,
-                    }),
-                }
-            }
+            ["R", name, file, rest @ ..] if is_region_name(name) => match region(name, file, rest) {
+                Ok(r) => seen.regions.push(r),
+                Err(text) => seen.trouble.push(Trouble { name: (*name).to_owned(), file: (*file).to_owned(), text }),
+            },
             ["END", version] => {
                 seen.version = (*version).to_owned();
                 ended = true;
@@ -183,34 +174,11 @@ pub(super) fn parse(out: &str) -> Result<Seen, String> {
             _ => {}
         }
     }
-    if ended {
-        Ok(seen)
-    } else {
-        Err(format!(
-            "mumps answered something else: {:?}",
-            out.chars().take(200).collect::<String>()
-        ))
-    }
+    if ended { Ok(seen) } else { Err(format!("mumps answered something else: {:?}", out.chars().take(200).collect::<String>())) }
 }
 
 fn region(name: &str, file: &str, rest: &[&str]) -> Result<Region, String> {
-    let [
-        journal,
-        inode,
-        freeze,
-        online,
-        tn,
-        switched,
-        jnl_state,
-        shmid,
-        corrupt,
-        buffers,
-        dirty,
-        written,
-        free,
-        refs,
-        error,
-    ] = rest
+    let [journal, inode, freeze, online, tn, switched, jnl_state, shmid, corrupt, buffers, dirty, written, free, refs, latch, error] = rest
     else {
         return Err("its line is incomplete".into());
     };
@@ -218,11 +186,7 @@ fn region(name: &str, file: &str, rest: &[&str]) -> Result<Region, String> {
         Some(Region {
             name: name.into(),
             file: file.into(),
-            journal: if *journal == "?" {
-                String::new()
-            } else {
-                (*journal).into()
-            },
+            journal: if *journal == "?" { String::new() } else { (*journal).into() },
             journal_inode: number(inode).unwrap_or(0),
             frozen: number(freeze)? != 0,
             online: number(online).and_then(|n| u32::try_from(n).ok()),
@@ -236,15 +200,10 @@ fn region(name: &str, file: &str, rest: &[&str]) -> Result<Region, String> {
             written: number(written),
             free_blocks: number(free),
             processes: number(refs),
+            latch: number(latch).and_then(|n| u32::try_from(n).ok()).filter(|n| *n != 0),
         })
     };
-    whole().ok_or_else(|| {
-        if error.is_empty() {
-            "its header could not be read".into()
-        } else {
-            (*error).to_owned()
-        }
-    })
+    whole().ok_or_else(|| if error.is_empty() { "its header could not be read".into() } else { (*error).to_owned() })
 }
 
 /// Decimal or `0x…`, as `%PEEKBYNAME` writes numbers by their type.
@@ -267,25 +226,13 @@ pub(super) struct Header {
 /// Reads `record("sgmnt_data.freeze")=0` and its neighbours; GT.M 7.0 prints on both streams.
 pub(super) fn parse_header(out: &str, err: &str) -> Option<Header> {
     let value = |name: &str| {
-        out.lines().chain(err.lines()).find_map(|l| {
-            l.strip_prefix("record(\"sgmnt_data.")?
-                .strip_prefix(name)?
-                .strip_prefix("\")=")
-        })
+        out.lines().chain(err.lines()).find_map(|l| l.strip_prefix("record(\"sgmnt_data.")?.strip_prefix(name)?.strip_prefix("\")="))
     };
     Some(Header {
         freeze: number(value("freeze")?)?,
-        tn: value("trans_hist.curr_tn")
-            .and_then(|v| number(v.trim_matches('"')))
-            .unwrap_or(0),
-        journal_state: value("jnl_state")
-            .and_then(number)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(0),
-        journal: value("jnl_file_name")
-            .and_then(|v| v.strip_prefix('"')?.split('"').next())
-            .unwrap_or_default()
-            .to_owned(),
+        tn: value("trans_hist.curr_tn").and_then(|v| number(v.trim_matches('"'))).unwrap_or(0),
+        journal_state: value("jnl_state").and_then(number).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        journal: value("jnl_file_name").and_then(|v| v.strip_prefix('"')?.split('"').next()).unwrap_or_default().to_owned(),
     })
 }
 
@@ -294,29 +241,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LINE: &str = "R\tACC\t/d/acc.dat\t/j/acc.mjl\t0x0000000000996091\t4294967295\t1\t0x000000000008D5F8\t0x000000000008D57A\t2\t40\t0\t1024\t9\t0x682C\t7\t7\t";
+    const LINE: &str = "R\tACC\t/d/acc.dat\t/j/acc.mjl\t0x0000000000996091\t4294967295\t1\t0x000000000008D5F8\t0x000000000008D57A\t2\t40\t0\t1024\t9\t0x682C\t7\t7\t0\t";
 
     #[test]
     fn a_region_is_read() {
         let s = parse(&format!("\n{LINE}\nEND\tGT.M V7.0-005 Linux x86_64\n")).unwrap();
         let r = &s.regions[0];
-        assert_eq!(
-            (r.frozen, r.online, r.tn, r.switched_tn),
-            (true, Some(1), 0x8D5F8, Some(0x8D57A))
-        );
-        assert_eq!(
-            (r.journal.as_str(), r.journal_inode),
-            ("/j/acc.mjl", 0x996091)
-        );
-        assert_eq!(
-            (s.frozen(), s.version.as_str()),
-            (Frozen::Yes, "GT.M V7.0-005 Linux x86_64")
-        );
+        assert_eq!((r.frozen, r.online, r.tn, r.switched_tn), (true, Some(1), 0x8D5F8, Some(0x8D57A)));
+        assert_eq!((r.journal.as_str(), r.journal_inode), ("/j/acc.mjl", 0x996091));
+        assert_eq!((s.frozen(), s.version.as_str()), (Frozen::Yes, "GT.M V7.0-005 Linux x86_64"));
     }
 
     #[test]
     fn a_region_that_cannot_be_asked_is_unknown_but_another_frozen_one_is_yes() {
-        let bad = "R\tX\t/d/x\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t150,x,%GTM-E-DBOPNERR, no";
+        let bad = "R\tX\t/d/x\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t?\t150,x,%GTM-E-DBOPNERR, no";
         let s = parse(&format!("{bad}\nEND\tv\n")).unwrap();
         assert!(matches!(s.frozen(), Frozen::Unknown(t) if t.contains("DBOPNERR")));
         let s = parse(&format!("{bad}\n{LINE}\nEND\tv\n")).unwrap();
@@ -326,26 +264,19 @@ mod tests {
     #[test]
     fn an_answer_that_was_cut_off_or_names_no_region_is_never_a_no() {
         assert!(parse(LINE).is_err() && parse("").is_err());
-        assert!(matches!(
-            parse("END\tv").unwrap().frozen(),
-            Frozen::Unknown(_)
-        ));
+        assert!(matches!(parse("END\tv").unwrap().frozen(), Frozen::Unknown(_)));
     }
 
     #[test]
     fn the_file_header_is_read() {
-        let h = parse_header("record(\"sgmnt_data.freeze\")=4294967295\nrecord(\"sgmnt_data.freeze_on_fail\")=0\n\
+        let h = parse_header(
+            "record(\"sgmnt_data.freeze\")=4294967295\nrecord(\"sgmnt_data.freeze_on_fail\")=0\n\
             record(\"sgmnt_data.jnl_state\")=2\nrecord(\"sgmnt_data.jnl_file_name\")=\"/j/a.mjl\"_$C(0,0)\n\
-            record(\"sgmnt_data.trans_hist.curr_tn\")=\"0x0000000000000010\"\n", "").unwrap();
-        assert_eq!(
-            h,
-            Header {
-                freeze: 4_294_967_295,
-                tn: 16,
-                journal_state: 2,
-                journal: "/j/a.mjl".into()
-            }
-        );
+            record(\"sgmnt_data.trans_hist.curr_tn\")=\"0x0000000000000010\"\n",
+            "",
+        )
+        .unwrap();
+        assert_eq!(h, Header { freeze: 4_294_967_295, tn: 16, journal_state: 2, journal: "/j/a.mjl".into() });
         assert_eq!(parse_header("%GTM-E-DBOPNERR", ""), None);
     }
 

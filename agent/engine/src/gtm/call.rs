@@ -1,6 +1,7 @@
 //! How `mumps` and `mupip` are called: environment, user, prefix. Everything goes through the process door.
 
 use super::config::{GtmConfig, find_dist};
+use super::process::Left;
 use crate::Error;
 use doors::clock::boot_now;
 use doors::exec::{Call, Cancel, Output, Program};
@@ -27,12 +28,13 @@ impl Tool {
 }
 
 /// One configured global directory, ready to be called.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Caller {
     pub config: GtmConfig,
     pub dist: PathBuf,
     /// `setpriv … --`, or the configured prefix; may be empty.
     before: Vec<OsString>,
+    pub left: Left,
 }
 
 impl Caller {
@@ -40,19 +42,13 @@ impl Caller {
         config.check()?;
         let dist = match &config.gtm_dist {
             Some(d) => d.clone(),
-            None => find_dist().ok_or_else(|| {
-                config.bad("no GT.M or YottaDB found: set gtm_dist to the directory of mupip")
-            })?,
+            None => find_dist().ok_or_else(|| config.bad("no GT.M or YottaDB found: set gtm_dist to the directory of mupip"))?,
         };
         let before = match &config.run_as {
             Some(user) => become_user(user).map_err(|why| config.bad(why))?,
             None => config.exec_prefix.iter().map(Into::into).collect(),
         };
-        Ok(Self {
-            config,
-            dist,
-            before,
-        })
+        Ok(Self { config, dist, before, left: Left::default() })
     }
 
     fn env(&self) -> Vec<(String, OsString)> {
@@ -60,93 +56,56 @@ impl Caller {
             || {
                 // YottaDB calls the same library differently.
                 let own = self.dist.join("libyottadbutil.so");
-                let lib = if own.is_file() {
-                    own
-                } else {
-                    self.dist.join("libgtmutil.so")
-                };
+                let lib = if own.is_file() { own } else { self.dist.join("libgtmutil.so") };
                 lib.into_os_string()
             },
             Into::into,
         );
         let mut env: Vec<(String, OsString)> = vec![
             ("gtm_dist".into(), self.dist.clone().into()),
-            (
-                "gtmgbldir".into(),
-                self.config.global_directory.clone().into(),
-            ),
+            ("gtmgbldir".into(), self.config.global_directory.clone().into()),
             ("gtmroutines".into(), routines),
         ];
-        env.extend(
-            self.config
-                .env
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone().into())),
-        );
+        env.extend(self.config.env.iter().map(|(k, v)| (k.clone(), v.clone().into())));
         env
     }
 
-    /// Behind a prefix (a container) killing the client ends nothing, so there `timeout` is the engine-side deadline,
-    /// and the environment is handed over by `env`.
-    fn call(&self, tool: Tool, args: &[&str], by: BootMs) -> Result<Call, Error> {
-        let path = self.dist.join(tool.name());
-        if self.config.exec_prefix.is_empty() {
-            let mut line: Vec<OsString> = self.before.clone();
-            line.push(path.into());
-            line.extend(args.iter().map(Into::into));
-            let mut call = door(&line)?;
-            for (k, v) in self.env() {
-                call = call.env(&k, v);
+    /// The whole command line and what goes into its environment. Behind a prefix (a container) our signals reach
+    /// nothing, so there `timeout` is the engine-side deadline, and the environment is handed over by `env`.
+    pub fn line(&self, tool: Tool, args: &[&str], by: BootMs) -> (Vec<OsString>, Vec<(String, OsString)>) {
+        let mut line = self.before.clone();
+        let mut env = self.env();
+        if !self.config.exec_prefix.is_empty() {
+            line.push("env".into());
+            for (k, v) in env.drain(..) {
+                let mut pair = OsString::from(k);
+                pair.push("=");
+                pair.push(v);
+                line.push(pair);
             }
-            return Ok(call);
+            let left = by.since(boot_now()).max(1);
+            line.extend(["timeout", "--foreground", "-s", "KILL"].map(Into::into));
+            line.push(format!("{}.{:03}", left / 1000, left % 1000).into());
         }
-        let mut line: Vec<OsString> = self.before.clone();
-        line.push("env".into());
-        for (k, v) in self.env() {
-            let mut pair = OsString::from(k);
-            pair.push("=");
-            pair.push(v);
-            line.push(pair);
-        }
-        let left = by.since(boot_now()).max(1);
-        line.extend(["timeout", "--foreground", "-s", "KILL"].map(Into::into));
-        line.push(format!("{}.{:03}", left / 1000, left % 1000).into());
-        line.push(path.into());
+        line.push(self.dist.join(tool.name()).into());
         line.extend(args.iter().map(Into::into));
-        Ok(door(&line)?)
+        (line, env)
     }
 
-    pub fn run(
-        &self,
-        tool: Tool,
-        args: &[&str],
-        by: BootMs,
-        cancel: Option<&Cancel>,
-    ) -> Result<Output, Error> {
-        Ok(self.call(tool, args, by)?.run(by, cancel)?)
+    /// A call that may be killed at its deadline; `mupip freeze` may not (`process.rs`).
+    pub fn run(&self, tool: Tool, args: &[&str], by: BootMs, cancel: Option<&Cancel>) -> Result<Output, Error> {
+        let (line, env) = self.line(tool, args, by);
+        Ok(door(&line, env)?.run(by, cancel)?)
     }
 
     /// The command as a person would type it; the environment they need is part of it.
     pub fn typed(&self, tool: Tool, args: &[&str]) -> String {
-        let mut words: Vec<String> = self
-            .before
-            .iter()
-            .map(|w| w.to_string_lossy().into_owned())
-            .collect();
+        let mut words: Vec<String> = self.before.iter().map(|w| w.to_string_lossy().into_owned()).collect();
         words.push("env".into());
         words.push(format!("gtm_dist={}", self.dist.display()));
-        words.push(format!(
-            "gtmgbldir={}",
-            self.config.global_directory.display()
-        ));
+        words.push(format!("gtmgbldir={}", self.config.global_directory.display()));
         words.push(self.dist.join(tool.name()).display().to_string());
-        words.extend(args.iter().map(|a| {
-            if a.contains('*') {
-                format!("'{a}'")
-            } else {
-                (*a).to_owned()
-            }
-        }));
+        words.extend(args.iter().map(|a| if a.contains('*') { format!("'{a}'") } else { (*a).to_owned() }));
         words.join(" ")
     }
 
@@ -154,27 +113,22 @@ impl Caller {
     pub fn inode(&self, file: &str, by: BootMs) -> Result<u64, String> {
         if self.config.exec_prefix.is_empty() {
             use std::os::unix::fs::MetadataExt;
-            return std::fs::metadata(Path::new(file))
-                .map(|m| m.ino())
-                .map_err(|e| format!("{file}: {e}"));
+            return std::fs::metadata(Path::new(file)).map(|m| m.ino()).map_err(|e| format!("{file}: {e}"));
         }
         let mut line = self.before.clone();
         line.extend(["stat", "-c", "%i", "--", file].map(Into::into));
-        let out = door(&line)
-            .and_then(|c| c.run(by, None))
-            .map_err(|e| e.to_string())?;
-        out.out()
-            .trim()
-            .parse()
-            .map_err(|_| format!("{file}: stat answered {:?}", one_line(&out)))
+        let out = door(&line, Vec::new()).and_then(|c| c.run(by, None)).map_err(|e| e.to_string())?;
+        out.out().trim().parse().map_err(|_| format!("{file}: stat answered {:?}", one_line(&out)))
     }
 }
 
-fn door(line: &[OsString]) -> Result<Call, doors::exec::Error> {
-    let (program, args) = line
-        .split_first()
-        .ok_or_else(|| doors::exec::Error::NotFound(String::new()))?;
-    Ok(Call::new(&Program::find(&program.to_string_lossy())?, args))
+pub(super) fn door(line: &[OsString], env: Vec<(String, OsString)>) -> Result<Call, doors::exec::Error> {
+    let (program, args) = line.split_first().ok_or_else(|| doors::exec::Error::NotFound(String::new()))?;
+    let mut call = Call::new(&Program::find(&program.to_string_lossy())?, args);
+    for (k, v) in env {
+        call = call.env(&k, v);
+    }
+    Ok(call)
 }
 
 /// `user` or `user:group` as `setpriv` arguments; empty when we are that user already.
@@ -194,24 +148,12 @@ pub(crate) fn become_user(who: &str) -> Result<Vec<OsString>, String> {
         return Ok(Vec::new());
     }
     if me != 0 {
-        return Err(format!(
-            "run_as = {who:?} needs the agent to run as root (it runs as uid {me})"
-        ));
+        return Err(format!("run_as = {who:?} needs the agent to run as root (it runs as uid {me})"));
     }
-    let group = group.or_else(|| entry.map(|e| e.1.to_string())).ok_or_else(|| {
-        format!("run_as = {who:?}: no such user in /etc/passwd; for a directory user write user:group")
-    })?;
-    Ok([
-        SETPRIV,
-        "--reuid",
-        user,
-        "--regid",
-        &group,
-        "--init-groups",
-        "--",
-    ]
-    .map(Into::into)
-    .to_vec())
+    let group = group
+        .or_else(|| entry.map(|e| e.1.to_string()))
+        .ok_or_else(|| format!("run_as = {who:?}: no such user in /etc/passwd; for a directory user write user:group"))?;
+    Ok([SETPRIV, "--reuid", user, "--regid", &group, "--init-groups", "--"].map(Into::into).to_vec())
 }
 
 /// Uid and primary gid.
@@ -219,9 +161,7 @@ fn find_user(passwd: &str, user: &str) -> Option<(u32, u32)> {
     passwd.lines().find_map(|line| {
         let f: Vec<&str> = line.split(':').collect();
         match f.as_slice() {
-            [name, _, uid, gid, ..] if *name == user || *uid == user => {
-                Some((uid.parse().ok()?, gid.parse().ok()?))
-            }
+            [name, _, uid, gid, ..] if *name == user || *uid == user => Some((uid.parse().ok()?, gid.parse().ok()?)),
             _ => None,
         }
     })
@@ -259,10 +199,6 @@ mod tests {
 
     #[test]
     fn a_user_name_is_no_option() {
-        assert!(
-            become_user("--reset-env").is_err()
-                && become_user("").is_err()
-                && become_user("a:").is_err()
-        );
+        assert!(become_user("--reset-env").is_err() && become_user("").is_err() && become_user("a:").is_err());
     }
 }

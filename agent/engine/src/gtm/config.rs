@@ -36,51 +36,33 @@ pub struct GtmConfig {
 
 impl GtmConfig {
     pub(super) fn bad(&self, why: impl Into<String>) -> Error {
-        Error::Config {
-            instance: self.name.to_string(),
-            why: why.into(),
-        }
+        Error::Config { instance: self.name.to_string(), why: why.into() }
     }
 
     /// What serde cannot say: paths are absolute, regions are names, one way to switch the user.
     pub(super) fn check(&self) -> Result<(), Error> {
         if !self.global_directory.is_absolute() {
-            return Err(self.bad(format!(
-                "global_directory = {:?} must be an absolute path",
-                self.global_directory
-            )));
+            return Err(self.bad(format!("global_directory = {:?} must be an absolute path", self.global_directory)));
         }
         if !self.exec_prefix.is_empty() && self.gtm_dist.is_none() {
-            return Err(self.bad(
-                "exec_prefix needs gtm_dist: the directory of mumps and mupip behind the prefix",
-            ));
+            return Err(self.bad("exec_prefix needs gtm_dist: the directory of mumps and mupip behind the prefix"));
         }
         if !self.exec_prefix.is_empty() && self.run_as.is_some() {
             return Err(self.bad("use either exec_prefix or run_as (e.g. docker exec -u USER)"));
         }
         for region in self.regions.iter().filter(|r| *r != "*") {
             if !is_region_name(region) {
-                return Err(self.bad(format!(
-                    "region {region:?}: a letter followed by letters, digits, _ or $, at most 31"
-                )));
+                return Err(self.bad(format!("region {region:?}: a letter followed by letters, digits, _ or $, at most 31")));
             }
         }
-        if let Some(key) = self
-            .env
-            .keys()
-            .find(|k| k.is_empty() || k.contains(['=', '\0']))
-        {
+        if let Some(key) = self.env.keys().find(|k| k.is_empty() || k.contains(['=', '\0'])) {
             return Err(self.bad(format!("env {key:?} is no name of a variable")));
         }
         Ok(())
     }
 
     pub(super) fn wants(&self, region: &str) -> bool {
-        self.regions.is_empty()
-            || self
-                .regions
-                .iter()
-                .any(|r| r == "*" || r.eq_ignore_ascii_case(region))
+        self.regions.is_empty() || self.regions.iter().any(|r| r == "*" || r.eq_ignore_ascii_case(region))
     }
 }
 
@@ -89,9 +71,7 @@ impl GtmConfig {
 pub(super) fn is_region_name(name: &str) -> bool {
     (1..=31).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$')
 }
 
 /// Where distributions put GT.M; `*` is one directory level.
@@ -106,25 +86,16 @@ const PLACES: [&str; 6] = [
 
 /// The newest installed distribution: a directory with `mumps` and `mupip` in it.
 pub fn find_dist() -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = PLACES
-        .iter()
-        .flat_map(|place| expand(place))
-        .filter(|d| d.join("mupip").is_file() && d.join("mumps").is_file())
-        .collect();
+    let mut found: Vec<PathBuf> =
+        PLACES.iter().flat_map(|place| expand(place)).filter(|d| d.join("mupip").is_file() && d.join("mumps").is_file()).collect();
     found.sort_by_key(|p| version_key(p));
     found.pop()
 }
 
 /// Compares `V7.0-005_x86_64` and `r1.38` by their numbers.
 fn version_key(path: &Path) -> Vec<u64> {
-    let name = path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter(|s| !s.is_empty())
-        .map(|s| s.parse().unwrap_or(u64::MAX))
-        .collect()
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    name.split(|c: char| !c.is_ascii_digit()).filter(|s| !s.is_empty()).map(|s| s.parse().unwrap_or(u64::MAX)).collect()
 }
 
 fn expand(pattern: &str) -> Vec<PathBuf> {
@@ -165,16 +136,10 @@ mod tests {
         assert!(config(serde_json::json!({})).is_ok());
         for (bad, says) in [
             (serde_json::json!({"regoins": []}), "regoins"),
-            (
-                serde_json::json!({"global_directory": "t1.gld"}),
-                "absolute",
-            ),
+            (serde_json::json!({"global_directory": "t1.gld"}), "absolute"),
             (serde_json::json!({"regions": ["A B"]}), "A B"),
             (serde_json::json!({"exec_prefix": ["docker"]}), "gtm_dist"),
-            (
-                serde_json::json!({"exec_prefix": ["docker"], "gtm_dist": "/g", "run_as": "x"}),
-                "either",
-            ),
+            (serde_json::json!({"exec_prefix": ["docker"], "gtm_dist": "/g", "run_as": "x"}), "either"),
             (serde_json::json!({"env": {"A=B": "c"}}), "A=B"),
         ] {
             let e = config(bad).unwrap_err();
@@ -184,23 +149,14 @@ mod tests {
 
     #[test]
     fn all_regions_are_wanted_unless_some_are_named() {
-        assert!(
-            config(serde_json::json!({"regions": ["*"]}))
-                .unwrap()
-                .wants("X")
-        );
+        assert!(config(serde_json::json!({"regions": ["*"]})).unwrap().wants("X"));
         let c = config(serde_json::json!({"regions": ["acc"]})).unwrap();
         assert!(c.wants("ACC") && !c.wants("DEFAULT"));
     }
 
     #[test]
     fn the_newest_version_is_the_largest_number_not_the_last_letter() {
-        let mut v = [
-            "/x/V7.0-005_x86_64",
-            "/x/V10.0-001_x86_64",
-            "/x/V7.0-011_x86_64",
-        ]
-        .map(PathBuf::from);
+        let mut v = ["/x/V7.0-005_x86_64", "/x/V10.0-001_x86_64", "/x/V7.0-011_x86_64"].map(PathBuf::from);
         v.sort_by_key(|p| version_key(p));
         assert_eq!(v[2], PathBuf::from("/x/V10.0-001_x86_64"));
         assert_eq!(v[1], PathBuf::from("/x/V7.0-011_x86_64"));

@@ -16,14 +16,7 @@ const FEW_FREE_BLOCKS: u64 = 200;
 
 impl Caller {
     fn unreadable(&self, why: String) -> Error {
-        Error::Unreadable {
-            what: format!(
-                "the state of {} ({})",
-                self.config.name,
-                self.config.global_directory.display()
-            ),
-            why,
-        }
+        Error::Unreadable { what: format!("the state of {} ({})", self.config.name, self.config.global_directory.display()), why }
     }
 
     pub fn discover(&self, by: BootMs) -> Result<Facts, Error> {
@@ -37,29 +30,16 @@ impl Caller {
                 buffers_last_ms = buffers_last(&first, &second, took);
             }
         }
-        let journals: Vec<String> = first
-            .regions
-            .iter()
-            .filter(|r| !r.journal.is_empty())
-            .map(|r| format!("{}:{}", r.name, r.journal))
-            .collect();
-        let off: Vec<&str> = first
-            .regions
-            .iter()
-            .filter(|r| r.journal_state != JOURNALING_ON)
-            .map(|r| r.name.as_str())
-            .collect();
+        let journals: Vec<String> =
+            first.regions.iter().filter(|r| !r.journal.is_empty()).map(|r| format!("{}:{}", r.name, r.journal)).collect();
+        let off: Vec<&str> = first.regions.iter().filter(|r| r.journal_state != JOURNALING_ON).map(|r| r.name.as_str()).collect();
         Ok(Facts {
             engine: "gtm".into(),
             version: first.version.clone(),
             running: !first.regions.is_empty(),
             status: status(&first),
             frozen: first.frozen(),
-            journaling: Some(if off.is_empty() {
-                Journaling::Normal
-            } else {
-                Journaling::Other(format!("off in {}", off.join(", ")))
-            }),
+            journaling: Some(if off.is_empty() { Journaling::Normal } else { Journaling::Other(format!("off in {}", off.join(", "))) }),
             mirror: None,
             has_suspend_limit: false,
             buffers_last_ms,
@@ -76,10 +56,7 @@ impl Caller {
         if let Some(t) = seen.trouble.first() {
             return Err(self.unreadable(format!("region {}: {}", t.name, t.text)));
         }
-        let mut places = vec![Place {
-            role: Role::Cpf,
-            path: self.config.global_directory.clone(),
-        }];
+        let mut places = vec![Place { role: Role::Cpf, path: self.config.global_directory.clone() }];
         let mut add = |role: Role, path: PathBuf| {
             let place = Place { role, path };
             if !places.contains(&place) {
@@ -88,16 +65,12 @@ impl Caller {
         };
         for region in &seen.regions {
             if !Path::new(&region.file).is_absolute() {
-                return Err(self.unreadable(format!(
-                    "region {}: its file {:?} is not absolute in the global directory",
-                    region.name, region.file
-                )));
+                return Err(
+                    self.unreadable(format!("region {}: its file {:?} is not absolute in the global directory", region.name, region.file))
+                );
             }
             add(Role::Database, region.file.clone().into());
-            if let Some(dir) = Path::new(&region.journal)
-                .parent()
-                .filter(|d| d.is_absolute())
-            {
+            if let Some(dir) = Path::new(&region.journal).parent().filter(|d| d.is_absolute()) {
                 add(Role::Journal, dir.to_owned());
             }
         }
@@ -106,18 +79,9 @@ impl Caller {
 }
 
 fn status(seen: &Seen) -> String {
-    let one = |r: &Region| {
-        format!(
-            "{} {}",
-            r.name,
-            if r.frozen { "FROZEN" } else { "not frozen" }
-        )
-    };
+    let one = |r: &Region| format!("{} {}", r.name, if r.frozen { "FROZEN" } else { "not frozen" });
     let regions = seen.regions.iter().map(one);
-    let trouble = seen
-        .trouble
-        .iter()
-        .map(|t| format!("{} {}", t.name, t.text));
+    let trouble = seen.trouble.iter().map(|t| format!("{} {}", t.name, t.text));
     regions.chain(trouble).collect::<Vec<_>>().join(", ")
 }
 
@@ -130,11 +94,8 @@ fn buffers_last(first: &Seen, second: &Seen, took_ms: u64) -> Option<u64> {
         if a.shmid != b.shmid || b.tn <= a.tn {
             continue;
         }
-        let grew =
-            |from: Option<u64>, to: Option<u64>| to.unwrap_or(0).saturating_sub(from.unwrap_or(0));
-        let blocks = grew(a.written, b.written)
-            .max(grew(a.dirty, b.dirty))
-            .max(1);
+        let grew = |from: Option<u64>, to: Option<u64>| to.unwrap_or(0).saturating_sub(from.unwrap_or(0));
+        let blocks = grew(a.written, b.written).max(grew(a.dirty, b.dirty)).max(1);
         let lasts = b.buffers?.saturating_mul(took_ms) / blocks;
         shortest = Some(shortest.map_or(lasts, |s: u64| s.min(lasts)));
     }
@@ -142,25 +103,13 @@ fn buffers_last(first: &Seen, second: &Seen, took_ms: u64) -> Option<u64> {
 }
 
 fn checks(seen: &Seen, buffers_last_ms: Option<u64>, journaling_off: &[&str]) -> Vec<Check> {
-    let check = |name: &str, level, text: String| Check {
-        name: name.into(),
-        level,
-        text,
-    };
+    let check = |name: &str, level, text: String| Check { name: name.into(), level, text };
     let mut checks = Vec::new();
     for t in &seen.trouble {
-        checks.push(check(
-            "regions",
-            Level::Fail,
-            format!("region {}: {}", t.name, t.text),
-        ));
+        checks.push(check("regions", Level::Fail, format!("region {}: {}", t.name, t.text)));
     }
     if seen.trouble.is_empty() {
-        checks.push(check(
-            "regions",
-            Level::Ok,
-            format!("{} region(s) answer", seen.regions.len()),
-        ));
+        checks.push(check("regions", Level::Ok, format!("{} region(s) answer", seen.regions.len())));
     }
     checks.push(if journaling_off.is_empty() {
         check("journaling", Level::Ok, "on in every region".into())
@@ -181,20 +130,8 @@ fn checks(seen: &Seen, buffers_last_ms: Option<u64>, journaling_off: &[&str]) ->
         "GT.M never ends a freeze by itself: keep the snapfreeze service enabled, it is the last line".into(),
     ));
     if let Some(ms) = buffers_last_ms {
-        let n = seen
-            .regions
-            .iter()
-            .filter_map(|r| r.buffers)
-            .min()
-            .unwrap_or(0);
-        checks.push(check(
-            "buffers",
-            Level::Ok,
-            format!(
-                "{n} buffers last about {} s at the present write rate (estimate)",
-                ms / 1000
-            ),
-        ));
+        let n = seen.regions.iter().filter_map(|r| r.buffers).min().unwrap_or(0);
+        checks.push(check("buffers", Level::Ok, format!("{n} buffers last about {} s at the present write rate (estimate)", ms / 1000)));
     }
     for r in &seen.regions {
         if r.free_blocks.is_some_and(|f| f < FEW_FREE_BLOCKS) {

@@ -1,7 +1,7 @@
 //! One freeze call: look that no region is frozen, freeze all in one call, look at what it left.
 
 use super::ask::{Region, Seen};
-use super::call::{Caller, Tool, one_line};
+use super::call::{Caller, one_line};
 use super::output::{Renamed, evidence, renamed};
 use super::{Token, TokenRegion};
 use crate::{Error, FreezeAnswer, FreezeOrder, Held};
@@ -26,6 +26,11 @@ impl Caller {
             Ok(seen) => seen,
             Err(why) => return not_sent(&why),
         };
+        // `freeze -on` of several regions freezes those that are free although another is frozen, and only then answers 10.
+        let frozen = before.frozen_names();
+        if !frozen.is_empty() {
+            return FreezeAnswer::NotOurs(format!("no freeze was sent: region {} was frozen already", frozen.join(", ")));
+        }
         if let Some(why) = refusal(&before) {
             return not_sent(&why);
         }
@@ -36,7 +41,7 @@ impl Caller {
         let names: Vec<&str> = before.regions.iter().map(|r| r.name.as_str()).collect();
         let list = names.join(",");
         let args = ["freeze", "-on", "-online", "-noautorelease", &list];
-        let out = match self.run(Tool::Mupip, &args, order.by, Some(cancel)) {
+        let out = match self.freeze_on(&args, order.by, cancel) {
             Ok(out) => out,
             Err(Error::Exec(exec::Error::Io { program, source })) => {
                 return FreezeAnswer::Unknown(format!("{}: {source}", program.display()));
@@ -65,14 +70,7 @@ impl Caller {
                 return FreezeAnswer::Unknown(format!("frozen, but it cannot be asked: {why}"));
             }
         };
-        let parts = timeline(
-            began,
-            &[
-                ("ask", asked),
-                ("mupip freeze", frozen_at),
-                ("ask again", boot_now()),
-            ],
-        );
+        let parts = timeline(began, &[("ask", asked), ("mupip freeze", frozen_at), ("ask again", boot_now())]);
         match held(&names, &after, &said, parts) {
             Ok(held) => FreezeAnswer::Frozen(held),
             Err(why) => FreezeAnswer::Unknown(why),
@@ -85,35 +83,21 @@ pub(super) fn timeline(began: BootMs, ends: &[(&str, BootMs)]) -> Vec<Part> {
     let mut from = began;
     let mut parts = Vec::new();
     for (name, end) in ends {
-        parts.push(Part {
-            name: (*name).to_owned(),
-            at_ms: from.since(began),
-            took_ms: end.since(from),
-        });
+        parts.push(Part { name: (*name).to_owned(), at_ms: from.since(began), took_ms: end.since(from) });
         from = *end;
     }
     parts
 }
 
-/// `freeze -on` of several regions freezes those that are free although another is frozen, and only then answers 10.
+/// Why nothing is sent although no region is frozen.
 fn refusal(seen: &Seen) -> Option<String> {
-    let frozen = seen.frozen_names();
-    if !frozen.is_empty() {
-        return Some(format!(
-            "frozen already, not by this call: region {}",
-            frozen.join(", ")
-        ));
-    }
     if let Some(t) = seen.trouble.first() {
         return Some(format!("region {}: {}", t.name, t.text));
     }
     if seen.regions.is_empty() {
         return Some("the global directory has none of the configured regions".into());
     }
-    seen.regions
-        .iter()
-        .find(|r| r.corrupt)
-        .map(|r| format!("region {} is marked corrupt or needs recovery", r.name))
+    seen.regions.iter().find(|r| r.corrupt).map(|r| format!("region {} is marked corrupt or needs recovery", r.name))
 }
 
 /// Marks, token and warnings from the state right after the freeze. `Err`: it is not wholly frozen.
@@ -126,14 +110,10 @@ fn held(names: &[&str], after: &Seen, said: &str, parts: Vec<Part>) -> Result<He
         evidence: evidence(said, 4 * names.len() + 1),
         parts,
     };
-    let mut token = Token {
-        regions: Vec::new(),
-    };
+    let mut token = Token { regions: Vec::new() };
     for name in names {
         let Some(region) = after.region(name).filter(|r| r.frozen) else {
-            return Err(format!(
-                "region {name} is not frozen although mupip said so"
-            ));
+            return Err(format!("region {name} is not frozen although mupip said so"));
         };
         let closed = switched.iter().find(|s| s.live == region.journal);
         warn(region, closed, &mut held.warnings);

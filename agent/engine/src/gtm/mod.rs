@@ -3,9 +3,10 @@
 //!
 //! What this engine has and has not:
 //! - **No time limit of its own.** Autorelease is no timer (it comes with the need to write) and we switch it off. So the
-//!   third line of defence is the service manager, and a freeze call must not land late: mupip freezes in one child
-//!   process per region, all in its process group, and at the deadline the whole group is killed and reaped. Behind an
-//!   `exec_prefix`, where our kill does not reach, `timeout -s KILL` beside the engine bounds it.
+//!   third line of defence is the service manager, and a freeze call must not land late: at its deadline it has a short
+//!   time to end by itself (killing it is dangerous, see `process.rs`), and then its process group is killed and reaped.
+//!   Behind an `exec_prefix`, where our signals do not reach, `timeout` beside the engine bounds it.
+//! - **A stuck freeze latch** (somebody killed a `mupip freeze`): it can be asked, but not thawed. We say who held it.
 //! - **A killed freeze may have frozen some regions.** The answer is then `Unknown`, "any region frozen" is
 //!   `Frozen::Yes`, and the thaw releases whatever part is frozen.
 //! - **Proof by journal generations.** Freeze and thaw each switch every region's journal, so the inode of the live
@@ -21,6 +22,7 @@ mod config;
 mod discover;
 mod freeze;
 mod output;
+mod process;
 mod thaw;
 
 pub use config::{GtmConfig, find_dist};
@@ -33,16 +35,14 @@ use protocol::wire::Frozen;
 use serde::{Deserialize, Serialize};
 
 /// One global directory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gtm {
     caller: Caller,
 }
 
 impl Gtm {
     pub fn new(config: GtmConfig) -> Result<Self, Error> {
-        Ok(Self {
-            caller: Caller::new(config)?,
-        })
+        Ok(Self { caller: Caller::new(config)? })
     }
 }
 

@@ -17,10 +17,7 @@ pub(super) fn renamed(text: &str) -> Vec<Renamed> {
             let (_, rest) = line.split_once("-FILERENAME, File ")?;
             let (live, closed) = rest.split_once(" is renamed to ")?;
             let (live, closed) = (live.trim(), closed.trim());
-            (!live.is_empty() && !closed.is_empty()).then(|| Renamed {
-                live: live.into(),
-                closed: closed.into(),
-            })
+            (!live.is_empty() && !closed.is_empty()).then(|| Renamed { live: live.into(), closed: closed.into() })
         })
         .collect()
 }
@@ -32,12 +29,7 @@ pub(super) fn was_autoreleased(text: &str) -> bool {
 
 /// The lines that a judgement rests on, at most `max`.
 pub(super) fn evidence(text: &str, max: usize) -> Vec<String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .take(max)
-        .map(str::to_owned)
-        .collect()
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).take(max).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -52,25 +44,15 @@ mod tests {
                     %GTM-I-FILERENAME, File /j/d x.mjl is renamed to /j/d x.mjl_1_0\n";
         let r = renamed(text);
         assert_eq!(r.len(), 2);
-        assert_eq!(
-            (r[0].live.as_str(), r[0].closed.as_str()),
-            ("/j/acc.mjl", "/j/acc.mjl_2026329235104")
-        );
-        assert_eq!(
-            (r[1].live.as_str(), r[1].closed.as_str()),
-            ("/j/d x.mjl", "/j/d x.mjl_1_0")
-        );
+        assert_eq!((r[0].live.as_str(), r[0].closed.as_str()), ("/j/acc.mjl", "/j/acc.mjl_2026329235104"));
+        assert_eq!((r[1].live.as_str(), r[1].closed.as_str()), ("/j/d x.mjl", "/j/d x.mjl_1_0"));
         assert!(!was_autoreleased(text));
     }
 
     #[test]
     fn an_autorelease_is_seen() {
-        assert!(was_autoreleased(
-            "%GTM-W-OFRZNOTHELD, Online Freeze had been automatically released for at least one region"
-        ));
-        assert!(was_autoreleased(
-            "WARNING: The region ACC had an online freeze, but it was autoreleased."
-        ));
+        assert!(was_autoreleased("%GTM-W-OFRZNOTHELD, Online Freeze had been automatically released for at least one region"));
+        assert!(was_autoreleased("WARNING: The region ACC had an online freeze, but it was autoreleased."));
     }
 
     proptest! {

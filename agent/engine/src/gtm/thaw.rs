@@ -44,17 +44,16 @@ impl Caller {
                 break;
             }
             let regions = self.to_thaw(&seen, token.as_ref());
-            let calls: Vec<String> = if call == Regions::Each {
-                regions
-            } else {
-                vec![regions.join(",")]
-            };
+            let calls: Vec<String> = if call == Regions::Each { regions } else { vec![regions.join(",")] };
             for list in calls {
                 let mut args: Vec<&str> = rung.to_vec();
                 args.push(&list);
                 let from = boot_now();
-                let text = self.rung(&args, rung_ms, &mut shown);
+                let mut text = self.rung(&args, rung_ms, &mut shown);
                 seen = self.ask(by(rung_ms), None);
+                if let Some(stuck) = self.stuck(&seen) {
+                    text = format!("{text}; {stuck}");
+                }
                 let rung = Rung {
                     ran: self.typed(Tool::Mupip, &args),
                     took_ms: boot_now().since(from),
@@ -92,8 +91,12 @@ impl Caller {
     }
 
     fn rung(&self, args: &[&str], rung_ms: u64, shown: &mut Evidence) -> String {
-        let out = match self.run(Tool::Mupip, args, boot_now().plus(rung_ms), None) {
-            Ok(out) => out,
+        let out = match self.freeze_off(args, boot_now().plus(rung_ms)) {
+            Ok(Some(out)) => out,
+            Ok(None) => {
+                shown.unclear = true;
+                return format!("still running after {rung_ms} ms");
+            }
             Err(e) => {
                 shown.unclear = true;
                 return e.to_string();
@@ -108,6 +111,18 @@ impl Caller {
         format!("{:?}: {}", out.ended, one_line(&out))
     }
 
+    /// A freeze latch whose holder is gone; behind a prefix its pid says nothing to us.
+    fn stuck(&self, seen: &Result<Seen, String>) -> Option<String> {
+        let regions = seen.as_ref().ok()?.regions.iter();
+        let gone = |pid: u32| self.config.exec_prefix.is_empty() && !std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let (name, pid) = regions.filter_map(|r| Some((&r.name, r.latch?))).find(|(_, pid)| gone(*pid))?;
+        Some(format!(
+            "region {name}: the freeze latch is held by process {pid}, a mupip freeze that was killed; GT.M cannot thaw. Stop every \
+             process of this database (kill -9 when they hang), then run `{}`",
+            self.typed(Tool::Mupip, &["journal", "-recover", "-backward", "*"])
+        ))
+    }
+
     /// Regions that are frozen or cannot be asked; without any answer those of the freeze, or all.
     fn to_thaw(&self, seen: &Result<Seen, String>, token: Option<&Token>) -> Vec<String> {
         let names: Vec<String> = match (seen, token) {
@@ -119,21 +134,11 @@ impl Caller {
             (_, Some(t)) => t.regions.iter().map(|r| r.name.clone()).collect(),
             _ => self.config.regions.clone(),
         };
-        if names.is_empty() {
-            vec!["*".into()]
-        } else {
-            names
-        }
+        if names.is_empty() { vec!["*".into()] } else { names }
     }
 
     /// The journal that this thaw closed is the one that our freeze opened, in every region.
-    fn alone(
-        &self,
-        before: &Result<Seen, String>,
-        token: Option<&Token>,
-        shown: &Evidence,
-        rung_ms: u64,
-    ) -> Result<(), Disturbed> {
+    fn alone(&self, before: &Result<Seen, String>, token: Option<&Token>, shown: &Evidence, rung_ms: u64) -> Result<(), Disturbed> {
         let unreadable = |why: String| Err(Disturbed::Unreadable(why));
         let Some(token) = token else {
             return unreadable("no freeze of ours is known".into());
@@ -145,16 +150,10 @@ impl Caller {
         let closed = renamed(&shown.said);
         for ours in &token.regions {
             if ours.journal.is_empty() || ours.inode == 0 {
-                return unreadable(format!(
-                    "region {} has no journaling, so its window cannot be proved",
-                    ours.name
-                ));
+                return unreadable(format!("region {} has no journaling, so its window cannot be proved", ours.name));
             }
             let Some(now) = seen.region(&ours.name) else {
-                return unreadable(format!(
-                    "region {} could not be asked before the thaw",
-                    ours.name
-                ));
+                return unreadable(format!("region {} could not be asked before the thaw", ours.name));
             };
             let other = |inode: u64| {
                 Err(Disturbed::Other(format!(
@@ -250,10 +249,7 @@ fn same_instance(before: &Result<Seen, String>, token: Option<&Token>) -> Result
             return Err(format!("region {} is not there any more", ours.name));
         };
         if now.shmid != ours.shmid || now.file != ours.file {
-            return Err(format!(
-                "region {}: the database was closed and opened again, or recovered, inside the window",
-                ours.name
-            ));
+            return Err(format!("region {}: the database was closed and opened again, or recovered, inside the window", ours.name));
         }
     }
     Ok(())
@@ -264,17 +260,11 @@ fn log_clean(before: &Result<Seen, String>, after: &Result<Seen, String>) -> Res
     for seen in [before, after].into_iter().flatten() {
         for r in &seen.regions {
             if r.corrupt {
-                return Err(format!(
-                    "region {} is marked corrupt or needs recovery",
-                    r.name
-                ));
+                return Err(format!("region {} is marked corrupt or needs recovery", r.name));
             }
             // 1: enabled, but the engine turned it off (no space, an I/O error). 0: never journaled.
             if r.journal_state != JOURNALING_ON && r.journal_state != 0 {
-                return Err(format!(
-                    "journaling of region {} has been turned off",
-                    r.name
-                ));
+                return Err(format!("journaling of region {} has been turned off", r.name));
             }
         }
     }
