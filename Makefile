@@ -42,7 +42,7 @@ test: setup
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
 	cargo build --workspace --bins $(FEATURES)
 	cargo nextest run --workspace $(FEATURES) --profile $(PROFILE)
-	@$(TARGET)/debug/skips $(TARGET)/nextest/$(PROFILE)/junit.xml tests/suite/skips-ci.txt
+	@$(TARGET)/debug/skips target/nextest/$(PROFILE)/junit.xml tests/suite/skips-ci.txt
 
 test-long: export SNAPFREEZE_LONG = 1
 test-long:

@@ -21,6 +21,17 @@ pub fn in_report(junit: &str) -> Vec<(String, String)> {
     found
 }
 
+/// Tests that are switched off in a source, with the reason that stands there.
+pub fn ignored(source: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (_, rest) in source.match_indices(concat!("#[ign", "ore = \"")).map(|(at, m)| source.split_at(at + m.len())) {
+        let reason = rest.split('"').next().unwrap_or_default();
+        let name = rest.split_once("fn ").and_then(|(_, f)| f.split('(').next()).unwrap_or_default();
+        found.push((name.to_owned(), reason.to_owned()));
+    }
+    found
+}
+
 /// What follows the word and, where it is there, the test's name.
 fn reason(line: &str) -> Option<&str> {
     let line = line.trim();
@@ -77,6 +88,12 @@ skipped 3 files</system-out></testcase>"#;
         let found = in_report(REPORT);
         let want = [("reflink::a \"b\"", "no Xfs on a loop device: not root"), ("plain", "not root")];
         assert_eq!(found, want.map(|(n, r)| (n.to_owned(), r.to_owned())));
+    }
+
+    #[test]
+    fn a_test_that_is_switched_off_is_found_with_its_reason() {
+        let source = concat!("#[test]\n#[ign", "ore = \"prints figures\"]\nfn figures() {}\n#[test]\nfn other() {}\n");
+        assert_eq!(ignored(source), [("figures".to_owned(), "prints figures".to_owned())]);
     }
 
     #[test]
