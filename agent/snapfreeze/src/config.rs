@@ -81,12 +81,27 @@ pub struct Backup {
     pub snapshotter: Option<String>,
     /// The helper of the `command` snapshotter.
     pub command: Vec<String>,
+    /// What the helper takes at one moment; decides which layouts are refused.
+    pub helper_covers: HelperCovers,
     /// What to take; empty: everything the engine names.
     pub paths: Vec<PathBuf>,
     pub keep_last: Option<u32>,
     pub keep_daily: Option<u32>,
     pub keep_weekly: Option<u32>,
     pub keep_monthly: Option<u32>,
+}
+
+/// What one call of the `command` snapshotter's helper takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HelperCovers {
+    /// All disks of the instance at one moment (EBS CreateSnapshots). A path on no disk is refused.
+    #[default]
+    AllDisks,
+    /// Each disk by itself: a file system that spans disks is refused.
+    EachDisk,
+    /// The paths it is given, by means of its own (a storage array, a file server): disks are not looked at.
+    Paths,
 }
 
 impl Default for Config {

@@ -4,7 +4,7 @@ use super::freeze::{interrupted, journals, new_id, say_marks, say_window};
 use super::progress::Bar;
 use crate::caller::Caller;
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, HelperCovers};
 use crate::layout::{self, HostLayout};
 use crate::out::{Out, typed};
 use crate::points::reach;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::catalogue::host::{self, HostFile};
 use storage::catalogue::manifest::{self, Manifest};
-use storage::cover::{self, Contains};
+use storage::cover::{self, Contains, Split};
 use storage::snapshot::local::{Local, Prefer};
 use storage::snapshot::{Finished, Moment, Plan, Request, Snapshotter, Taken, command};
 use storage::sync::SyncSet;
@@ -114,8 +114,12 @@ async fn prepare(config: &Config, args: &cli::Backup, caller: &Caller<'_>) -> Re
     let seen = storage::layout::read(&storage::layout::Roots::host(), &wanted).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
     let chosen: Vec<PathBuf> = [&args.paths, &config.backup.paths].into_iter().find(|p| !p.is_empty()).cloned().unwrap_or_default();
     let sources: Vec<_> = if chosen.is_empty() { wanted.clone() } else { chosen.iter().map(|p| storage::Wanted::new("external", p)).collect() };
-    let cover = cover::check(&seen, &Contains::Trees(sources.iter().map(|s| s.path.clone()).collect()))?;
+    let trees = Contains::Trees(sources.iter().map(|s| s.path.clone()).collect());
     let (snapshotter, is_helper) = snapshotter(config, args)?;
+    let mut cover = cover::check(&seen, &trees)?;
+    if is_helper && let Some(disks) = disks(config.backup.helper_covers, &seen) {
+        cover = cover::check(&seen, &disks)?;
+    }
     let request = Request { id, sources, to: args.to.clone(), hold_ms: rules.hold.ms(), frozen_mounts: vec![] };
     let (s, plan) = blocking(move || {
         let plan = snapshotter.prepare(&request);
@@ -169,6 +173,19 @@ fn snapshotter(config: &Config, args: &cli::Backup) -> Result<(Arc<dyn Snapshott
         return Ok((Arc::new(helper), true));
     };
     Ok((Arc::new(Local { prefer }), false))
+}
+
+/// The disks that a helper takes, in groups of one moment each.
+fn disks(covers: HelperCovers, seen: &storage::layout::Layout) -> Option<Contains> {
+    let mut all: Vec<String> = seen.mounts.iter().flat_map(|m| m.disks.clone()).collect();
+    all.sort();
+    all.dedup();
+    let groups = match covers {
+        HelperCovers::Paths => return None,
+        HelperCovers::AllDisks => vec![all],
+        HelperCovers::EachDisk => all.into_iter().map(|d| vec![d]).collect(),
+    };
+    Some(Contains::Disks { groups, split: Split::Refuse })
 }
 
 fn tags(id: BackupId, config: &Config, host: &HostLayout) -> SetTags {

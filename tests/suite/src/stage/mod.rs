@@ -48,7 +48,7 @@ impl Host {
             std::fs::create_dir_all(d).map_err(|e| e.to_string())?;
         }
         let text = format!(
-            "[agent]\nstate_dir = \"{0}/state\"\nrun_dir = \"{1}\"\n\n[window]\nwd_suspend_limit = \"60s\"\n\n[margins]\nguard = \"2s\"\n\n{2}",
+            "[agent]\nstate_dir = \"{0}/state\"\nrun_dir = \"{1}\"\n\n[window]\nwd_suspend_limit = \"60s\"\n\n[margins]\nguard = \"2s\"\n\n[backup]\nhelper_covers = \"paths\"\n\n{2}",
             dir.display(),
             run.display(),
             db.config()
