@@ -13,9 +13,10 @@ use protocol::wire::Frozen;
 /// `%XCMD`'s argument. Fixed text: no name from outside is ever put into it. One line per region, separated by tabs,
 /// a field that this version does not know is `?`; the last line proves that nothing was cut off.
 const ASK: &str = concat!(
-    r#"set t=$char(9),"#,
-    r#"z="new $etrap set $etrap=""set v=""""?"""" set:e="""""""" e=$zstatus set $ecode="""""""" quit"" set v=$$^%PEEKBYNAME(f,r,x)","#,
-    r#"y="set e="""",x=""X"",f=""node_local.jnl_file.u.inode"" xecute z set i=v,x="""",f=""sgmnt_data.jnl_file_name"" xecute z write !,""R"",t,r,t,$view(""GVFILE"",r),t,$piece(v,$char(0)),t,i","#,
+    r#"set t=$char(9),h="set v=""?"" set:e="""" e=$zstatus set $ecode="""" quit","#,
+    r#"z="new $etrap set $etrap=h set v=$$^%PEEKBYNAME(f,r,x)",u="new $etrap set $etrap=h set v=$view(""GVFILE"",r)","#,
+    r#"y="set e="""",x=""X"",f=""node_local.jnl_file.u.inode"" xecute z set i=v,x="""",f=""sgmnt_data.jnl_file_name"" xecute z set j=v"#,
+    r#" xecute u write !,""R"",t,r,t,v,t,$piece(j,$char(0)),t,i","#,
     r#"w="for f=""sgmnt_data.freeze"",""node_local.freeze_online"",""sgmnt_data.trans_hist.curr_tn"",""sgmnt_data.jnl_eovtn"",""sgmnt_data.jnl_state"","#,
     r#"""sgmnt_data.shmid"",""sgmnt_data.file_corrupt"",""sgmnt_data.n_bts"",""node_local.wcs_active_lvl"",""node_local.gvstats_rec.n_dsk_write"","#,
     r#"""sgmnt_data.trans_hist.free_blocks"",""node_local.ref_cnt"",""node_local.freeze_latch.u.parts.latch_pid"" xecute z write t,v","#,
