@@ -25,7 +25,7 @@ const ASK: &str = concat!(
 
 /// One region, as its header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Region {
+pub struct Region {
     pub name: String,
     pub file: String,
     /// The live journal's name; empty without journaling.
@@ -56,14 +56,14 @@ pub(super) struct Region {
 
 /// A region that could not be asked, in GT.M's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub struct Trouble {
     pub name: String,
     pub file: String,
     pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(super) struct Seen {
+pub struct Seen {
     pub version: String,
     pub regions: Vec<Region>,
     pub trouble: Vec<Trouble>,
@@ -158,7 +158,7 @@ impl Caller {
 }
 
 /// Reads what [`ASK`] wrote.
-pub(super) fn parse(out: &str) -> Result<Seen, String> {
+pub fn parse(out: &str) -> Result<Seen, String> {
     let mut seen = Seen::default();
     let mut ended = false;
     for line in out.lines() {
@@ -217,7 +217,7 @@ fn number(text: &str) -> Option<u64> {
 
 /// What of `mupip dumpfhead` is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     pub freeze: u64,
     pub tn: u64,
     pub journal_state: u32,
@@ -225,7 +225,7 @@ pub(super) struct Header {
 }
 
 /// Reads `record("sgmnt_data.freeze")=0` and its neighbours; GT.M 7.0 prints on both streams.
-pub(super) fn parse_header(out: &str, err: &str) -> Option<Header> {
+pub fn parse_header(out: &str, err: &str) -> Option<Header> {
     let value = |name: &str| {
         out.lines().chain(err.lines()).find_map(|l| l.strip_prefix("record(\"sgmnt_data.")?.strip_prefix(name)?.strip_prefix("\")="))
     };

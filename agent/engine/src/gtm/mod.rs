@@ -16,12 +16,12 @@
 //! - **REQRECOV** (after a reboot in a window): nobody can open the region until an operator has recovered it. We say
 //!   so and do not recover; see `ask.rs`.
 
-mod ask;
+pub mod ask;
 pub(crate) mod call;
 mod config;
 mod discover;
 mod freeze;
-mod output;
+pub mod output;
 mod process;
 mod thaw;
 

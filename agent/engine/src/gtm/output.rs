@@ -2,7 +2,7 @@
 
 /// One switched journal: `%GTM-I-FILERENAME, File /j/a.mjl is renamed to /j/a.mjl_2026325020643`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Renamed {
+pub struct Renamed {
     /// The live name; the journal that is written from now on has it again.
     pub live: String,
     /// The closed one.
@@ -11,7 +11,7 @@ pub(super) struct Renamed {
 
 /// Every `FILERENAME` line, in order. The freeze writes `REGION : ` before it, the thaw does not, so the
 /// region is found by its journal's name.
-pub(super) fn renamed(text: &str) -> Vec<Renamed> {
+pub fn renamed(text: &str) -> Vec<Renamed> {
     text.lines()
         .filter_map(|line| {
             let (_, rest) = line.split_once("-FILERENAME, File ")?;
@@ -23,12 +23,12 @@ pub(super) fn renamed(text: &str) -> Vec<Renamed> {
 }
 
 /// `%GTM-W-OFRZNOTHELD, Online Freeze had been automatically released for at least one region` (exit code 120).
-pub(super) fn was_autoreleased(text: &str) -> bool {
+pub fn was_autoreleased(text: &str) -> bool {
     text.contains("OFRZNOTHELD") || text.contains("but it was autoreleased")
 }
 
 /// The lines that a judgement rests on, at most `max`.
-pub(super) fn evidence(text: &str, max: usize) -> Vec<String> {
+pub fn evidence(text: &str, max: usize) -> Vec<String> {
     text.lines().map(str::trim).filter(|l| !l.is_empty()).take(max).map(str::to_owned).collect()
 }
 

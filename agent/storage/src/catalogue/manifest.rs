@@ -5,7 +5,7 @@ use crate::snapshot::{Estimate, Finished, Part, Plan, Taken, Wanted};
 use protocol::tags::{self, BadTags, SetTags};
 use protocol::{SCHEMA, WallMs, Window};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The word in `type` by which a manifest is told from another JSON file of that name.
 pub const KIND: &str = "snapfreeze-set";
@@ -76,20 +76,26 @@ pub fn read(set: &Path) -> Result<(Manifest, SetTags), Error> {
         return Err(damaged(format!("{size} bytes are more than any manifest has")));
     }
     let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    parse(&text, path)
+}
+
+/// What [`read`] makes of a file's bytes; `path` is for the errors.
+pub fn parse(text: &[u8], path: PathBuf) -> Result<(Manifest, SetTags), Error> {
+    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
     #[derive(serde::Deserialize)]
     struct Head {
         schema: u32,
         #[serde(rename = "type")]
         kind: String,
     }
-    let head: Head = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let head: Head = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
     if head.kind != KIND {
         return Err(damaged(format!("its type is {:?}", head.kind)));
     }
     if head.schema > SCHEMA {
         return Err(Error::Newer { path, schema: head.schema });
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
     match manifest.set_tags() {
         Ok(tags) => Ok((manifest, tags)),
         Err(BadTags::NewerSchema(schema)) => Err(Error::Newer { path, schema }),
