@@ -4,6 +4,8 @@
 mod bench;
 #[path = "gtm/broken.rs"]
 mod broken;
+#[path = "gtm/hosts.rs"]
+mod hosts;
 #[path = "gtm/proof.rs"]
 mod proof;
 

@@ -98,6 +98,21 @@ impl Caller {
         Ok(door(&line, env)?.run(by, cancel)?)
     }
 
+    /// A freeze gives the new journal to the owner of the database file, which only that owner and root can: for any other
+    /// user GT.M fails half-way and may turn journaling off (seen: `JNLEXTEND`, `ENO1`). Nothing to say behind a prefix.
+    pub fn wrong_user(&self, files: &[&str]) -> Option<String> {
+        if !self.config.exec_prefix.is_empty() {
+            return None;
+        }
+        let uid = match &self.config.run_as {
+            Some(who) => uid_of(who.split(':').next().unwrap_or(who))?,
+            None => rustix::process::geteuid().as_raw(),
+        };
+        let owner = |file: &str| std::fs::metadata(file).ok().map(|m| std::os::unix::fs::MetadataExt::uid(&m));
+        let foreign = files.iter().find(|f| uid != 0 && owner(f).is_some_and(|o| o != uid))?;
+        Some(format!("{foreign} does not belong to uid {uid}: set run_as to the owner of the database files"))
+    }
+
     /// The command as a person would type it; the environment they need is part of it.
     pub fn typed(&self, tool: Tool, args: &[&str]) -> String {
         let mut words: Vec<String> = self.before.iter().map(|w| w.to_string_lossy().into_owned()).collect();
@@ -154,6 +169,11 @@ pub(crate) fn become_user(who: &str) -> Result<Vec<OsString>, String> {
         .or_else(|| entry.map(|e| e.1.to_string()))
         .ok_or_else(|| format!("run_as = {who:?}: no such user in /etc/passwd; for a directory user write user:group"))?;
     Ok([SETPRIV, "--reuid", user, "--regid", &group, "--init-groups", "--"].map(Into::into).to_vec())
+}
+
+fn uid_of(user: &str) -> Option<u32> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    find_user(&passwd, user).map(|e| e.0).or_else(|| user.parse().ok())
 }
 
 /// Uid and primary gid.

@@ -33,6 +33,11 @@ impl Caller {
         let journals: Vec<String> =
             first.regions.iter().filter(|r| !r.journal.is_empty()).map(|r| format!("{}:{}", r.name, r.journal)).collect();
         let off: Vec<&str> = first.regions.iter().filter(|r| r.journal_state != JOURNALING_ON).map(|r| r.name.as_str()).collect();
+        let mut checks = checks(&first, buffers_last_ms, &off);
+        let files: Vec<&str> = first.regions.iter().map(|r| r.file.as_str()).collect();
+        if let Some(text) = self.wrong_user(&files) {
+            checks.push(Check { name: "user".into(), level: Level::Fail, text });
+        }
         Ok(Facts {
             engine: "gtm".into(),
             version: first.version.clone(),
@@ -45,7 +50,7 @@ impl Caller {
             buffers_last_ms,
             guid: None,
             current_journal: (!journals.is_empty()).then(|| journals.join(", ")),
-            checks: checks(&first, buffers_last_ms, &off),
+            checks,
         })
     }
 

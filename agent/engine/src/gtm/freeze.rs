@@ -31,7 +31,8 @@ impl Caller {
         if !frozen.is_empty() {
             return FreezeAnswer::NotOurs(format!("no freeze was sent: region {} was frozen already", frozen.join(", ")));
         }
-        if let Some(why) = refusal(&before) {
+        let files: Vec<&str> = before.regions.iter().map(|r| r.file.as_str()).collect();
+        if let Some(why) = refusal(&before).or_else(|| self.wrong_user(&files)) {
             return not_sent(&why);
         }
         let asked = boot_now();

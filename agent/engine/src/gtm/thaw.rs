@@ -1,7 +1,7 @@
 //! The thaw ladder of GT.M, and the proof.
 //!
-//! 1. `mupip freeze -off REGIONS` · 2. the same with `-override` (needed for a freeze that another process made without
-//! `-online`) · 3. each region by its own call, because one region that cannot be opened ends a call for all.
+//! First `mupip freeze -off REGIONS`; then the same with `-override`, needed for a freeze that another process made without
+//! `-online`; then each region by its own call, because one region that cannot be opened ends a call for all.
 
 use super::Token;
 use super::ask::Seen;
