@@ -49,9 +49,9 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             hold_ms: 1_000,
-            // hold 1 s + watchdog 0.5 s + thaw budget 1 s must be less.
-            window: "wd_suspend_limit = \"3s\"\n".into(),
-            margins: "watchdog = \"500ms\"\nthaw_budget = \"1s\"\nfreeze = \"1s\"\nrung = \"1s\"\nguard = \"1s\"\n".into(),
+            // hold (up to 3 s) + watchdog 0.5 s + thaw budget 1 s must be less.
+            window: "wd_suspend_limit = \"5s\"\n".into(),
+            margins: "watchdog = \"500ms\"\nthaw_budget = \"1s\"\nfreeze = \"2s\"\nrung = \"1s\"\nguard = \"1s\"\n".into(),
             more: String::new(),
             env: Vec::new(),
             sim: Vec::new(),

@@ -221,8 +221,8 @@ impl Case {
             let now = boot_now().0;
             let quiet_from = thaw_by(&host.points.seen(), host.setup.hold_ms).unwrap_or(0);
             let open = open_since(&host.engine.history_since(began_ms)).is_some();
-            // The engine's limit (3 s after the freeze) is the last; then it is over or lost.
-            let lost = open && now > quiet_from + 6_000;
+            // The engine's limit (5 s after the freeze) is the last; then it is over or lost.
+            let lost = open && now > quiet_from + 8_000;
             // A point late in the run is still to come.
             let more = killed.load(Ordering::SeqCst) == 0 && now < at_most && busy(host);
             if lost || (!open && !more && now > quiet_from + AFTER_MS) {

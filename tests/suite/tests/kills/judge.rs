@@ -2,12 +2,15 @@
 
 use crate::case::{Case, Facts, Pre, open_since, thaw_by};
 use serde_json::Value;
-use suite::host::{Happened, Host, What};
+use suite::host::{Happened, Host, Seen, What};
 
 /// Contract §8: first thaw issued after the caller, and the agent or the watchdog, died: ≤ thaw_by + 1 s.
 const LATE_MS: u64 = 1_000;
 /// `wd_suspend_limit` of the hosts, and what the model may be late by.
-const LIMIT_MS: u64 = 3_000;
+const LIMIT_MS: u64 = 5_000;
+/// Between the point before a thaw call and the engine's own note of it there is a process start, a login and a
+/// question: on a loaded machine that is no promise of ours, but it has an end.
+const HEARD_MS: u64 = 4_000;
 
 /// What a case showed.
 #[derive(Debug, Default)]
@@ -17,6 +20,11 @@ pub struct Shown {
     /// First thaw issued, relative to `thaw_by`.
     pub issued_ms: Option<i64>,
     pub by_limit: bool,
+    /// Agent and watchdog dead and nobody restarts: the engine's limit, or the caller, is all there is.
+    pub both_dead: bool,
+    pub heard_late: bool,
+    /// A freeze that outlived its agent landed after the next agent had confirmed "not frozen" (and told so).
+    pub landed_late: bool,
     pub codes: Vec<Option<i32>>,
 }
 
@@ -39,12 +47,17 @@ pub fn judge(case: &Case, host: &Host, f: &Facts) -> Result<Shown, String> {
         shown.issued_ms.get_or_insert(issued as i64 - by as i64);
         shown.by_limit |= end.what == What::LimitThawed;
         let latest = latest(case, f, by, frozen);
-        if issued > latest {
+        let sent = |p: &&Seen| matches!(p.name.as_str(), "agent.thawer.before" | "watchdog.thaw.before") && p.at_ms + 1_000 >= frozen && p.at_ms <= latest;
+        if issued > latest && issued <= latest + HEARD_MS && f.points.iter().any(|p| sent(&p)) {
+            shown.heard_late = true;
+        } else if issued > latest {
             return Err(tell(format!("the first thaw was issued {} ms after thaw_by, {} ms too late", issued as i64 - by as i64, issued - latest)));
         }
         rest = after;
     }
     shown.unbroken = unbroken(host, f).map_err(tell)?;
+    shown.landed_late = landed_late(f);
+    shown.both_dead = f.restarts.is_empty() && f.died.contains(&"watchdog") && (f.died.contains(&"agent") || case.pre == Pre::AgentLost);
     for (verb, e) in &f.callers {
         true_exit(verb, e.code, e.at_ms, f, case).map_err(tell)?;
     }
@@ -110,16 +123,31 @@ fn true_exit(verb: &str, code: Option<i32>, at: u64, f: &Facts, case: &Case) -> 
         (0, "freeze") if !was_frozen => wrong("nothing was frozen"),
         (0, "rehearse" | "thaw") if frozen_now || !was_frozen => wrong("it was not frozen and thawed"),
         (0, _) => Ok(()),
-        (3 | 6, _) if frozen_now => wrong("it was still frozen"),
+        // What was confirmed was so; the guard thaws what lands afterwards within its second (`latest`).
+        (3 | 6, _) if frozen_now && !landed_late(f) => wrong("it was still frozen"),
         (3, _) if !was_frozen => wrong("it was never frozen"),
         (3 | 6, _) => Ok(()),
-        (8, _) if !frozen_now => wrong("it was not frozen"),
+        (8, _) if !frozen_now && confirmed(f, at) => wrong("it was not frozen, and that was confirmed"),
         (8, _) => Ok(()),
         (1 | 4 | 10, "freeze" | "rehearse") if was_frozen => wrong("a freeze had been sent"),
         (1 | 4 | 10, _) if frozen_now => wrong("it was still frozen"),
         (1 | 4 | 10, _) => Ok(()),
         (_, _) => wrong("that is none of the codes that can be"),
     }
+}
+
+/// The agent was killed while its freeze was in the engine, and the freeze landed after the next agent's first round.
+fn landed_late(f: &Facts) -> bool {
+    let Some(killed) = f.killed_ms.filter(|_| f.died.contains(&"agent")) else { return false };
+    let confirmed = f.points.iter().find(|p| p.name == "agent.thaw.after" && p.at_ms >= killed).map(|p| p.at_ms);
+    // A round takes a moment: it asked before it was over.
+    let landed = f.history.iter().find(|h| h.what == What::Frozen && h.at_ms > killed).map(|h| h.at_ms);
+    matches!((confirmed, landed), (Some(c), Some(l)) if l + 500 > c)
+}
+
+/// The agent had the engine's "not frozen" well before this time. 8 is "left frozen *or unknown*".
+fn confirmed(f: &Facts, at: u64) -> bool {
+    f.points.iter().any(|p| p.name == "agent.thaw.after" && p.at_ms + 300 < at)
 }
 
 fn lines(f: &Facts, host: &Host) -> String {

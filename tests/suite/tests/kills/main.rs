@@ -23,7 +23,7 @@ const CW: Victims = Victims { agent: false, caller: true, watchdog: true };
 const ALL: [Victims; 6] = [A, C, W, AC, AW, CW];
 
 /// Hosts at once: a case is mostly waiting.
-const WORKERS: usize = 12;
+const WORKERS: usize = 10;
 
 /// A real freeze takes about 1 s; a tenth of that leaves room in a hold of 1 s and still lets a kill meet it on its way.
 fn iris() -> Setup {
@@ -146,7 +146,7 @@ fn gtm_rehearse() {
 
 fn run_gtm(mut list: Vec<Case>) {
     list.dedup();
-    let totals = Matrix { name: "gtm rehearse", make: gtm_host, workers: 8 }.run(list);
+    let totals = Matrix { name: "gtm rehearse", make: gtm_host, workers: 6 }.run(list);
     println!("gtm rehearse: {totals}");
     assert!(totals.failed.is_empty(), "{} of {} cases failed:\n{}", totals.failed.len(), totals.ran, totals.failed.join("\n"));
     assert!(totals.ran >= 15 && totals.frozen > 0, "{totals}");
