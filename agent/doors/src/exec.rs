@@ -6,7 +6,8 @@ use protocol::BootMs;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -99,6 +100,8 @@ pub struct Call {
     pub env: Vec<(OsString, OsString)>,
     pub cwd: Option<PathBuf>,
     pub stdin: Vec<u8>,
+    /// Its output goes to files in memory that outlive us, not to pipes: it never loses a reader. No `line`s then.
+    pub in_memory: bool,
 }
 
 impl Call {
@@ -113,6 +116,7 @@ impl Call {
             env: Vec::new(),
             cwd: None,
             stdin: Vec::new(),
+            in_memory: false,
         }
     }
     #[must_use]
@@ -123,6 +127,11 @@ impl Call {
     #[must_use]
     pub fn env(mut self, key: &str, value: impl Into<OsString>) -> Self {
         self.env.push((key.into(), value.into()));
+        self
+    }
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
     /// Runs to the end, to the deadline, or until cancelled. Blocks this thread.
@@ -184,6 +193,12 @@ pub struct Running {
     truncated: bool,
     started: BootMs,
     reaped: bool,
+    memory: Option<(File, File)>,
+}
+
+/// A file in memory for a child's output.
+fn memory_file() -> std::io::Result<File> {
+    Ok(File::from(rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)?))
 }
 
 impl Running {
@@ -204,10 +219,12 @@ impl Running {
         command
             .current_dir(call.cwd.as_deref().unwrap_or(Path::new("/")))
             .process_group(0);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let memory = call.in_memory.then(|| Ok((memory_file()?, memory_file()?))).transpose().map_err(fail)?;
+        let (out_to, err_to) = match &memory {
+            Some((o, e)) => (o.try_clone().map_err(fail)?.into(), e.try_clone().map_err(fail)?.into()),
+            None => (Stdio::piped(), Stdio::piped()),
+        };
+        command.stdin(Stdio::piped()).stdout(out_to).stderr(err_to);
         let mut child = command.spawn().map_err(fail)?;
         let pid = Pid::from_child(&child);
         let opened = pidfd_open(pid, PidfdFlags::empty());
@@ -236,6 +253,7 @@ impl Running {
             truncated: false,
             started: boot_now(),
             reaped: false,
+            memory,
         };
         for fd in [
             this.stdin.as_ref().map(AsFd::as_fd),
@@ -331,6 +349,13 @@ impl Running {
             self.reaped = true;
         }
         self.pull();
+        if let Some((out, err)) = &mut self.memory {
+            for (from, into) in [(out, &mut self.out), (err, &mut self.err)] {
+                // The child's writes moved the common position.
+                from.rewind().map_err(|source| Error::Io { program: self.program.clone(), source })?;
+                drain(from, into, &mut self.truncated);
+            }
+        }
         let ended = ended.unwrap_or_else(|| match status {
             Some(s) => s
                 .code()
@@ -643,6 +668,12 @@ mod tests {
         let mut lines: Vec<_> = o.out().lines().map(str::to_owned).collect();
         lines.sort();
         assert_eq!(lines, ["A=b", "LANG=C.UTF-8", &format!("PATH={PATH}")]);
+    }
+
+    #[test]
+    fn output_in_memory_comes_through_too() {
+        let o = sh("echo out; echo err >&2").in_memory().run(soon(5000), None).unwrap();
+        assert_eq!((o.ended, o.out().as_ref(), o.err().as_ref()), (Ended::Exited(0), "out\n", "err\n"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn every_unit_passes_systemd_analyze_verify() {
     let Some(analyze) = tool("every_unit_passes_systemd_analyze_verify", "systemd-analyze") else { return };
     assert!(units().len() >= 5, "{:?}", units());
     verify(&analyze, str::to_owned).unwrap();
-    let spoilt = verify(&analyze, |t| t.replace("KillMode=mixed", "KillMod=mixed")).unwrap_err();
+    let spoilt = verify(&analyze, |t| t.replace("KillMode=process", "KillMod=mixed")).unwrap_err();
     assert!(spoilt.contains("KillMod"), "{spoilt}");
     assert!(verify(&analyze, |t| t.replace("OnCalendar=Sun", "OnCalendar=Sonntag")).is_err());
 }
@@ -63,7 +63,7 @@ fn missing<'a>(unit: &str, settings: &[&'a str]) -> Vec<&'a str> {
 fn the_settings_that_safety_rests_on_are_there() {
     let service = [
         "Type=notify",
-        "KillMode=mixed",
+        "KillMode=process",
         "OOMPolicy=continue",
         "Restart=always",
         "StartLimitIntervalSec=0",
@@ -74,7 +74,7 @@ fn the_settings_that_safety_rests_on_are_there() {
     ];
     let text = host_file("snapfreeze.service");
     assert_eq!(missing(&text, &service), [""; 0]);
-    assert_eq!(missing(&text.replace("KillMode=mixed", "KillMode=control-group"), &service), ["KillMode=mixed"]);
+    assert_eq!(missing(&text.replace("KillMode=process", "KillMode=control-group"), &service), ["KillMode=process"]);
     // Each of these makes a mount namespace, drops set-group-id, or stops a container's client.
     for never in ["ProtectSystem=", "PrivateTmp=", "ProtectHome=", "PrivateDevices=", "NoNewPrivileges=", "SystemCallFilter=", "RestrictNamespaces=", "ExecStop="] {
         assert!(!text.lines().any(|l| l.starts_with(never)), "{never}");

@@ -12,12 +12,8 @@ use crate::Error;
 use doors::clock::boot_now;
 use doors::exec::{Cancel, Ended, Output, Running, ended_by};
 use protocol::BootMs;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// The whole freeze of two busy regions takes 20 to 50 ms: one that has not ended this long after its deadline waits for
 /// something and holds no latch.
@@ -30,14 +26,11 @@ const LOOK_MS: u64 = 5;
 const CLOSE_MS: u64 = 250;
 /// How long a thaw may go on beside later ones.
 const LEFT_MS: u64 = 60_000;
-/// Redirects and becomes its arguments; the text is fixed, what varies are arguments.
-const REDIRECT: &str = r#"out=$1; shift; exec "$@" >"$out" 2>&1"#;
 
 /// A running `mupip freeze`.
 pub(super) struct Mupip {
     running: Running,
     pidfd: OwnedFd,
-    said: File,
     started: BootMs,
 }
 
@@ -48,13 +41,7 @@ impl Mupip {
 
     /// Reaps it; one that still runs is killed.
     fn finish(self) -> Result<Output, Error> {
-        let Self { running, mut said, .. } = self;
-        let mut out = running.finish(boot_now().plus(1), None)?;
-        let read = said.rewind().and_then(|()| said.read_to_end(&mut out.stderr));
-        if read.is_err() {
-            out.truncated = true;
-        }
-        Ok(out)
+        Ok(self.running.finish(boot_now().plus(1), None)?)
     }
 }
 
@@ -74,20 +61,16 @@ impl Left {
 impl Caller {
     fn start_freeze(&self, args: &[&str], by: BootMs) -> Result<Mupip, Error> {
         let failed = |e: std::io::Error| Error::NoAnswer { program: "mupip".into(), why: e.to_string() };
-        let said = memfd_create("mupip", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), said.as_raw_fd());
         let (line, env) = self.line(Tool::Mupip, args, by.plus(GRACE_MS + LATCH_MS));
-        let mut all: Vec<OsString> = ["/bin/sh", "-c", REDIRECT, "sh", &path].map(Into::into).to_vec();
-        all.extend(line);
         let started = boot_now();
-        let running = Running::start(door(&all, env)?)?;
+        let running = Running::start(door(&line, env)?.in_memory())?;
         let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
         let pidfd = match pid.map(|p| pidfd_open(p, PidfdFlags::empty())) {
             Some(Ok(fd)) => fd,
             Some(Err(e)) => return Err(failed(e.into())),
             None => return Err(failed(std::io::ErrorKind::NotFound.into())),
         };
-        Ok(Mupip { running, pidfd, said: said.into(), started })
+        Ok(Mupip { running, pidfd, started })
     }
 
     /// `mupip freeze -on …`. `ended` is `TimedOut` or `Cancelled` when the deadline or the cancel came before its end,

@@ -170,7 +170,7 @@ pub fn freeze(iris: &Iris) -> FreezeAnswer {
 pub fn frozen(answer: FreezeAnswer) -> Held {
     match answer {
         FreezeAnswer::Frozen(h) => h,
-        FreezeAnswer::Failed(why) | FreezeAnswer::Unknown(why) => panic!("not frozen: {why}"),
+        FreezeAnswer::Failed(why) | FreezeAnswer::Unknown(why) | FreezeAnswer::NotOurs(why) => panic!("not frozen: {why}"),
     }
 }
 
