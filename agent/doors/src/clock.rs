@@ -20,21 +20,12 @@ pub fn boot_now_us() -> u64 {
 /// and never the machine's. It is read once.
 pub fn wall_now() -> WallMs {
     static STEP: OnceLock<i64> = OnceLock::new();
-    let step = *STEP.get_or_init(|| {
-        std::env::var("SNAPFREEZE_WALL_STEP_MS")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0)
-    });
+    let step = *STEP.get_or_init(|| std::env::var("SNAPFREEZE_WALL_STEP_MS").ok().and_then(|v| v.parse().ok()).unwrap_or(0));
     let t = clock_gettime(ClockId::Realtime);
     WallMs(t.tv_sec * 1000 + t.tv_nsec / 1_000_000 + step)
 }
 
 /// `/proc/sys/kernel/random/boot_id`.
 pub fn boot_id() -> std::io::Result<BootId> {
-    Ok(BootId(
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-            .trim()
-            .to_owned(),
-    ))
+    Ok(BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()))
 }

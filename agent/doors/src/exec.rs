@@ -28,15 +28,9 @@ pub enum Error {
     #[error("{0} is not an executable file")]
     NotExecutable(PathBuf),
     #[error("could not start {program}")]
-    Start {
-        program: PathBuf,
-        source: std::io::Error,
-    },
+    Start { program: PathBuf, source: std::io::Error },
     #[error("could not talk to {program}")]
-    Io {
-        program: PathBuf,
-        source: std::io::Error,
-    },
+    Io { program: PathBuf, source: std::io::Error },
 }
 
 /// An executable file by absolute path. One that exists was there when it was named.
@@ -76,10 +70,7 @@ pub struct Cancel(std::sync::Arc<OwnedFd>);
 
 impl Cancel {
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self(std::sync::Arc::new(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?)))
+        Ok(Self(std::sync::Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }
     pub fn throw(&self) {
         // An eventfd that is full already has been thrown.
@@ -204,21 +195,11 @@ fn memory_file() -> std::io::Result<File> {
 impl Running {
     pub fn start(call: Call) -> Result<Self, Error> {
         let program = call.program.0.clone();
-        let fail = |source| Error::Start {
-            program: program.clone(),
-            source,
-        };
+        let fail = |source| Error::Start { program: program.clone(), source };
         #[expect(clippy::disallowed_methods, reason = "this is the process door")]
         let mut command = std::process::Command::new(&call.program.0);
-        command
-            .args(&call.args)
-            .env_clear()
-            .env("PATH", PATH)
-            .env("LANG", "C.UTF-8")
-            .envs(call.env.iter().map(|(k, v)| (k, v)));
-        command
-            .current_dir(call.cwd.as_deref().unwrap_or(Path::new("/")))
-            .process_group(0);
+        command.args(&call.args).env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").envs(call.env.iter().map(|(k, v)| (k, v)));
+        command.current_dir(call.cwd.as_deref().unwrap_or(Path::new("/"))).process_group(0);
         let memory = call.in_memory.then(|| Ok((memory_file()?, memory_file()?))).transpose().map_err(fail)?;
         let (out_to, err_to) = match &memory {
             Some((o, e)) => (o.try_clone().map_err(fail)?.into(), e.try_clone().map_err(fail)?.into()),
@@ -228,8 +209,7 @@ impl Running {
         let mut child = command.spawn().map_err(fail)?;
         let pid = Pid::from_child(&child);
         let opened = pidfd_open(pid, PidfdFlags::empty());
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let pidfd = match opened {
             Ok(fd) => fd,
             Err(e) => {
@@ -255,17 +235,12 @@ impl Running {
             reaped: false,
             memory,
         };
-        for fd in [
-            this.stdin.as_ref().map(AsFd::as_fd),
-            this.stdout.as_ref().map(AsFd::as_fd),
-            this.stderr.as_ref().map(AsFd::as_fd),
-        ]
-        .into_iter()
-        .flatten()
+        for fd in [this.stdin.as_ref().map(AsFd::as_fd), this.stdout.as_ref().map(AsFd::as_fd), this.stderr.as_ref().map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
         {
             let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| this.io(e.into()))?;
-            rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)
-                .map_err(|e| this.io(e.into()))?;
+            rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).map_err(|e| this.io(e.into()))?;
         }
         Ok(this)
     }
@@ -275,10 +250,7 @@ impl Running {
     }
 
     fn io(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            program: self.program.clone(),
-            source,
-        }
+        Error::Io { program: self.program.clone(), source }
     }
 
     /// Everything for its standard input, which is closed after it.
@@ -294,26 +266,16 @@ impl Running {
     pub fn say(&mut self, line: &str) -> Result<(), Error> {
         let program = self.program.clone();
         let Some(stdin) = self.stdin.as_mut() else {
-            return Err(Error::Io {
-                program,
-                source: ErrorKind::BrokenPipe.into(),
-            });
+            return Err(Error::Io { program, source: ErrorKind::BrokenPipe.into() });
         };
-        stdin
-            .write_all(format!("{line}\n").as_bytes())
-            .map_err(|source| Error::Io { program, source })
+        stdin.write_all(format!("{line}\n").as_bytes()).map_err(|source| Error::Io { program, source })
     }
 
     /// The next line of its standard output; `None` when it ended or the deadline came first.
     pub fn line(&mut self, by: BootMs) -> Result<Option<String>, Error> {
         loop {
-            if let Some(n) = self.out[self.lines_taken..]
-                .iter()
-                .position(|b| *b == b'\n')
-            {
-                let line =
-                    String::from_utf8_lossy(&self.out[self.lines_taken..self.lines_taken + n])
-                        .into_owned();
+            if let Some(n) = self.out[self.lines_taken..].iter().position(|b| *b == b'\n') {
+                let line = String::from_utf8_lossy(&self.out[self.lines_taken..self.lines_taken + n]).into_owned();
                 self.lines_taken += n + 1;
                 return Ok(Some(line));
             }
@@ -340,11 +302,7 @@ impl Running {
         if ended.is_some() {
             self.kill_and_reap();
         }
-        let status = if self.reaped {
-            None
-        } else {
-            self.child.try_wait().map_err(|e| self.io(e))?
-        };
+        let status = if self.reaped { None } else { self.child.try_wait().map_err(|e| self.io(e))? };
         if status.is_some() {
             self.reaped = true;
         }
@@ -357,9 +315,7 @@ impl Running {
             }
         }
         let ended = ended.unwrap_or_else(|| match status {
-            Some(s) => s
-                .code()
-                .map_or_else(|| Ended::Signaled(s.signal().unwrap_or(0)), Ended::Exited),
+            Some(s) => s.code().map_or_else(|| Ended::Signaled(s.signal().unwrap_or(0)), Ended::Exited),
             None => Ended::TimedOut,
         });
         Ok(Output {
@@ -404,11 +360,7 @@ impl Running {
         let left = by.since(boot_now());
         if left == 0 {
             let exited = matches!(self.child.try_wait(), Ok(Some(_)));
-            return Ok(Woke {
-                exited,
-                cancelled: false,
-                still_time: false,
-            });
+            return Ok(Woke { exited, cancelled: false, still_time: false });
         }
         let (exited, cancelled);
         {
@@ -435,11 +387,7 @@ impl Running {
         }
         self.push();
         self.pull();
-        Ok(Woke {
-            exited,
-            cancelled,
-            still_time: boot_now() < by,
-        })
+        Ok(Woke { exited, cancelled, still_time: boot_now() < by })
     }
 
     fn push(&mut self) {
@@ -462,18 +410,10 @@ impl Running {
     }
 
     fn pull(&mut self) {
-        if self
-            .stdout
-            .as_mut()
-            .is_some_and(|s| drain(s, &mut self.out, &mut self.truncated))
-        {
+        if self.stdout.as_mut().is_some_and(|s| drain(s, &mut self.out, &mut self.truncated)) {
             self.stdout = None;
         }
-        if self
-            .stderr
-            .as_mut()
-            .is_some_and(|s| drain(s, &mut self.err, &mut self.truncated))
-        {
+        if self.stderr.as_mut().is_some_and(|s| drain(s, &mut self.err, &mut self.truncated)) {
             self.stderr = None;
         }
     }
@@ -583,10 +523,7 @@ fn drain(from: &mut (impl Read + AsRawFd), into: &mut Vec<u8>, truncated: &mut b
 }
 
 fn ms(ms: u64) -> Timespec {
-    Timespec {
-        tv_sec: (ms / 1000) as i64,
-        tv_nsec: ((ms % 1000) * 1_000_000) as i64,
-    }
+    Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: ((ms % 1000) * 1_000_000) as i64 }
 }
 
 #[cfg(test)]
@@ -602,26 +539,14 @@ mod tests {
 
     #[test]
     fn output_code_and_stdin_come_through() {
-        let o = sh("cat; echo bad >&2; exit 7")
-            .stdin("hello")
-            .run(soon(5000), None)
-            .unwrap();
-        assert_eq!(
-            (o.ended, o.out().as_ref(), o.err().as_ref(), o.reaped),
-            (Ended::Exited(7), "hello", "bad\n", true)
-        );
+        let o = sh("cat; echo bad >&2; exit 7").stdin("hello").run(soon(5000), None).unwrap();
+        assert_eq!((o.ended, o.out().as_ref(), o.err().as_ref(), o.reaped), (Ended::Exited(7), "hello", "bad\n", true));
     }
 
     #[test]
     fn a_large_stdin_does_not_deadlock_and_large_output_is_capped() {
-        let o = sh("cat")
-            .stdin(vec![b'x'; 3 * MAX_OUTPUT])
-            .run(soon(5000), None)
-            .unwrap();
-        assert_eq!(
-            (o.ended, o.stdout.len(), o.truncated),
-            (Ended::Exited(0), MAX_OUTPUT, true)
-        );
+        let o = sh("cat").stdin(vec![b'x'; 3 * MAX_OUTPUT]).run(soon(5000), None).unwrap();
+        assert_eq!((o.ended, o.stdout.len(), o.truncated), (Ended::Exited(0), MAX_OUTPUT, true));
     }
 
     #[test]
@@ -629,9 +554,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("doors-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let late = dir.join("late");
-        let o = sh(&format!("(sleep 1; touch {}) & wait", late.display()))
-            .run(soon(200), None)
-            .unwrap();
+        let o = sh(&format!("(sleep 1; touch {}) & wait", late.display())).run(soon(200), None).unwrap();
         assert_eq!((o.ended, o.reaped), (Ended::TimedOut, true));
         std::thread::sleep(std::time::Duration::from_millis(1200));
         assert!(!late.exists(), "the grandchild outlived its group's kill");
@@ -661,10 +584,7 @@ mod tests {
 
     #[test]
     fn nothing_of_our_environment_is_handed_on() {
-        let o = Call::new(&Program::find("env").unwrap(), [""; 0])
-            .env("A", "b")
-            .run(soon(5000), None)
-            .unwrap();
+        let o = Call::new(&Program::find("env").unwrap(), [""; 0]).env("A", "b").run(soon(5000), None).unwrap();
         let mut lines: Vec<_> = o.out().lines().map(str::to_owned).collect();
         lines.sort();
         assert_eq!(lines, ["A=b", "LANG=C.UTF-8", &format!("PATH={PATH}")]);
@@ -688,10 +608,6 @@ mod tests {
     #[test]
     fn programs_are_named_by_path_or_found_in_our_own_path() {
         assert!(Program::find("sh").is_ok() && Program::find("/bin/sh").is_ok());
-        assert!(
-            Program::find("bin/sh").is_err()
-                && Program::find("").is_err()
-                && Program::find("/etc/passwd").is_err()
-        );
+        assert!(Program::find("bin/sh").is_err() && Program::find("").is_err() && Program::find("/etc/passwd").is_err());
     }
 }

@@ -4,10 +4,7 @@
 //! database, so a test plays "another tool" with a clone. [`Faulty`] wraps any engine and does what its script says:
 //! the engines themselves know no test mode.
 
-use crate::{
-    Engine, Error, Facts, FreezeAnswer, FreezeOrder, Held, Journaling, Place, Role, Rung,
-    ThawAnswer,
-};
+use crate::{Engine, Error, Facts, FreezeAnswer, FreezeOrder, Held, Journaling, Place, Role, Rung, ThawAnswer};
 use doors::clock::boot_now;
 use doors::exec::Cancel;
 use protocol::proof::{Disturbed, Known, Proof};
@@ -98,11 +95,7 @@ impl Engine for Fake {
     }
 
     fn is_frozen(&self, _by: BootMs) -> Frozen {
-        if self.frozen() {
-            Frozen::Yes
-        } else {
-            Frozen::No
-        }
+        if self.frozen() { Frozen::Yes } else { Frozen::No }
     }
 
     fn thaw(&self, held: Option<&Held>, _rung_ms: u64, say: &dyn Fn(&Rung)) -> ThawAnswer {
@@ -110,12 +103,7 @@ impl Engine for Fake {
         let released = self.set_frozen(false);
         let mut rungs = Vec::new();
         if released {
-            let rung = Rung {
-                ran: "fake thaw".into(),
-                took_ms: 0,
-                said: "thawed".into(),
-                thawed: true,
-            };
+            let rung = Rung { ran: "fake thaw".into(), took_ms: 0, said: "thawed".into(), thawed: true };
             say(&rung);
             rungs.push(rung);
         }
@@ -127,13 +115,8 @@ impl Engine for Fake {
                 released: known,
                 alone: match held.map(|h| h.token.as_u64()) {
                     Some(Some(then)) if then == before => Ok(()),
-                    Some(Some(then)) => Err(Disturbed::Other(format!(
-                        "{} switches inside the window",
-                        before.abs_diff(then)
-                    ))),
-                    Some(None) | None => {
-                        Err(Disturbed::Unreadable("no freeze of ours is known".into()))
-                    }
+                    Some(Some(then)) => Err(Disturbed::Other(format!("{} switches inside the window", before.abs_diff(then)))),
+                    Some(None) | None => Err(Disturbed::Unreadable("no freeze of ours is known".into())),
                 },
                 ..Proof::good()
             },
@@ -144,10 +127,7 @@ impl Engine for Fake {
     }
 
     fn layout(&self, _by: BootMs) -> Result<Vec<Place>, Error> {
-        Ok(vec![Place {
-            role: Role::Database,
-            path: "/fake/data".into(),
-        }])
+        Ok(vec![Place { role: Role::Database, path: "/fake/data".into() }])
     }
 }
 
@@ -223,15 +203,11 @@ impl Script {
         self
     }
     pub fn thaw(&self, times: usize, fault: ThawFault) -> &Self {
-        lock(&self.plan)
-            .thaw
-            .extend(std::iter::repeat_n(fault, times));
+        lock(&self.plan).thaw.extend(std::iter::repeat_n(fault, times));
         self
     }
     pub fn ask(&self, times: usize, fault: AskFault) -> &Self {
-        lock(&self.plan)
-            .ask
-            .extend(std::iter::repeat_n(fault, times));
+        lock(&self.plan).ask.extend(std::iter::repeat_n(fault, times));
         self
     }
     pub fn clear(&self) {
@@ -258,10 +234,7 @@ pub struct Faulty<E> {
 
 impl<E: Engine + 'static> Faulty<E> {
     pub fn new(inner: E) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            script: Script::default(),
-        }
+        Self { inner: Arc::new(inner), script: Script::default() }
     }
     pub fn script(&self) -> Script {
         self.script.clone()
@@ -274,21 +247,12 @@ impl<E: Engine + 'static> Faulty<E> {
         let frozen = self.inner.is_frozen(boot_now().plus(rung_ms));
         let mut rungs = Vec::new();
         if frozen != Frozen::No {
-            let rung = Rung {
-                ran: "thaw".into(),
-                took_ms: 0,
-                said: "refused (fault)".into(),
-                thawed: false,
-            };
+            let rung = Rung { ran: "thaw".into(), took_ms: 0, said: "refused (fault)".into(), thawed: false };
             say(&rung);
             rungs.push(rung);
         }
         ThawAnswer {
-            proof: Proof {
-                frozen_before: Known::from(&frozen),
-                released: Known::No,
-                ..Proof::good()
-            },
+            proof: Proof { frozen_before: Known::from(&frozen), released: Known::No, ..Proof::good() },
             frozen,
             rungs,
             evidence: Vec::new(),
@@ -364,11 +328,7 @@ impl<E: Engine + 'static> Engine for Faulty<E> {
             Some(AskFault::Slow { ms }) => {
                 let left = by.since(boot_now());
                 std::thread::sleep(Duration::from_millis(ms.min(left)));
-                if ms >= left {
-                    Frozen::Unknown("no answer in time (fault)".into())
-                } else {
-                    self.inner.is_frozen(by)
-                }
+                if ms >= left { Frozen::Unknown("no answer in time (fault)".into()) } else { self.inner.is_frozen(by) }
             }
         }
     }

@@ -162,25 +162,52 @@ pub enum Stored {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
     /// Write and fsync the entry, end older watchdogs, start ours, wait for its READY → `Armed` or `ArmFailed`.
-    Arm { order: Order, thaw_by: BootMs, freeze_by: BootMs },
+    Arm {
+        order: Order,
+        thaw_by: BootMs,
+        freeze_by: BootMs,
+    },
     /// Another watchdog for the open entry → `Armed` or `ArmFailed`.
-    Rearm { id: BackupId },
+    Rearm {
+        id: BackupId,
+    },
     /// All instances in parallel → `FreezeAnswered`.
-    Freeze { id: BackupId, by: BootMs },
+    Freeze {
+        id: BackupId,
+        by: BootMs,
+    },
     /// Kill and reap the freeze commands; their `FreezeAnswered` follows.
-    KillFreeze { id: BackupId },
+    KillFreeze {
+        id: BackupId,
+    },
     /// One round of the ladder on every instance → `ThawAnswered`.
-    Thaw { id: BackupId },
+    Thaw {
+        id: BackupId,
+    },
     /// Is anything frozen? → `GuardAnswered`.
-    Ask { id: BackupId },
+    Ask {
+        id: BackupId,
+    },
     /// Store the result and fsync → `Recorded`. With `guard` the entry stays open for the guard until `Disarm`.
-    Record { id: BackupId, window: WindowState, fault: Option<Code>, guard: Option<BootMs> },
+    Record {
+        id: BackupId,
+        window: WindowState,
+        fault: Option<Code>,
+        guard: Option<BootMs>,
+    },
     /// Store that a freeze with this id is refused for ever.
-    Tombstone { id: BackupId },
+    Tombstone {
+        id: BackupId,
+    },
     /// End the watchdog, and the guard in the entry; close the entry if it has no result yet ("never frozen").
-    Disarm { id: BackupId },
+    Disarm {
+        id: BackupId,
+    },
     /// Answer everybody who waits for this id.
-    Tell { id: BackupId, news: News },
+    Tell {
+        id: BackupId,
+        news: News,
+    },
     Exit,
 }
 
@@ -190,7 +217,10 @@ pub enum News {
     /// Nothing was frozen.
     Refused(Code),
     /// Not frozen any more, confirmed and stored. `fault`: why the freeze itself failed.
-    Thawed { window: WindowState, fault: Option<Code> },
+    Thawed {
+        window: WindowState,
+        fault: Option<Code>,
+    },
     /// Not confirmed within the thaw budget; we go on trying.
     LeftFrozen,
 }

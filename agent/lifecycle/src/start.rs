@@ -32,7 +32,9 @@ impl Machine {
                 };
                 thawing(order, Cause::AgentLost, freeze)
             }
-            Found::Guard { order, until } => (State::Guarding { order, until, step: GuardStep::Asking }, vec![Effect::Ask { id: order.id }]),
+            Found::Guard { order, until } => {
+                (State::Guarding { order, until, step: GuardStep::Asking }, vec![Effect::Ask { id: order.id }])
+            }
             Found::Unreadable { order } => {
                 let until = now.plus(order.rules.margins.freeze_ms + order.rules.margins.guard_ms);
                 thawing(order, Cause::JournalLost, FreezeCall::Doubtful { until })

@@ -1,8 +1,8 @@
 //! The whole behaviour: one function per state, every event decided in each.
 
 use crate::{
-    AGAIN_MS, ARM_MS, Budget, Cause, Dog, Effect, Event, FreezeCall, FreezeOutcome, GuardStep, KILL_MS, Machine, News, Order, Past, REARM_MS,
-    State, Stored, ThawOutcome, ThawStep, judge,
+    AGAIN_MS, ARM_MS, Budget, Cause, Dog, Effect, Event, FreezeCall, FreezeOutcome, GuardStep, KILL_MS, Machine, News, Order, Past,
+    REARM_MS, State, Stored, ThawOutcome, ThawStep, judge,
 };
 use protocol::outcome::{BrokenReason, WindowState};
 use protocol::{BackupId, BootMs, Code, Known};
@@ -226,7 +226,9 @@ impl Machine {
             | Event::Tick => {}
         }
         match self.state.clone() {
-            State::Thawing { order, since, cause, freeze, budget, step } => self.thawing(order, since, cause, freeze, budget, step, event, now, out),
+            State::Thawing { order, since, cause, freeze, budget, step } => {
+                self.thawing(order, since, cause, freeze, budget, step, event, now, out)
+            }
             State::Recording { order, window, fault, freeze } => self.recording(order, window, fault, freeze, event, now, out),
             State::Guarding { order, until, step } => self.guarding(order, until, step, event, now, out),
             State::Idle | State::Arming { .. } | State::Freezing { .. } | State::Frozen { .. } => {}

@@ -15,7 +15,11 @@ fn order() -> Order {
 #[test]
 fn a_guard_ends_on_a_plain_no_alone() {
     for (answer, ends) in [(Known::No, true), (Known::Unknown, false), (Known::Yes, false)] {
-        let mut m = Machine { state: State::Guarding { order: order(), until: NOW, step: GuardStep::Asking }, past: BTreeMap::new(), stopping: false };
+        let mut m = Machine {
+            state: State::Guarding { order: order(), until: NOW, step: GuardStep::Asking },
+            past: BTreeMap::new(),
+            stopping: false,
+        };
         let effects = m.step(Event::GuardAnswered(order().id, answer), NOW.plus(1));
         assert_eq!(m.state == State::Idle, ends, "{answer:?}: {:?}", m.state);
         assert_eq!(effects.contains(&Effect::Disarm { id: order().id }), ends, "{answer:?}: {effects:?}");

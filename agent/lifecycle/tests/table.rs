@@ -119,7 +119,9 @@ fn the_table_and_the_graph_are_those_of_the_manual() {
         let _ = writeln!(table, "\nNo change: {}.", ignored.join(", "));
     }
     assert_eq!(decided, states().len() * events().len());
-    let mut graph = String::from("```mermaid\nstateDiagram-v2\n    [*] --> Idle\n    [*] --> Thawing: start with an open entry\n    [*] --> Guarding: start inside a guard\n");
+    let mut graph = String::from(
+        "```mermaid\nstateDiagram-v2\n    [*] --> Idle\n    [*] --> Thawing: start with an open entry\n    [*] --> Guarding: start inside a guard\n",
+    );
     for ((from, to), by) in &edges {
         let _ = writeln!(graph, "    {from} --> {to}: {}", by.iter().cloned().collect::<Vec<_>>().join(", "));
     }

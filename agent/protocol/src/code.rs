@@ -76,11 +76,7 @@ impl fmt::Display for Code {
 impl FromStr for Code {
     type Err = UnknownCode;
     fn from_str(s: &str) -> Result<Self, UnknownCode> {
-        Code::ALL
-            .iter()
-            .copied()
-            .find(|c| c.name().eq_ignore_ascii_case(s))
-            .ok_or_else(|| UnknownCode(s.into()))
+        Code::ALL.iter().copied().find(|c| c.name().eq_ignore_ascii_case(s)).ok_or_else(|| UnknownCode(s.into()))
     }
 }
 
@@ -95,9 +91,7 @@ impl Serialize for Code {
 }
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -56,17 +56,12 @@ impl TryFrom<String> for InstanceName {
     type Error = BadName;
     fn try_from(s: String) -> Result<Self, BadName> {
         let fits = (1..=64).contains(&s.len())
-            && s.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
             && !s.starts_with(['-', '.']);
         if fits {
             Ok(Self(s))
         } else {
-            Err(BadName {
-                what: "instance name",
-                value: s,
-                rule: "1 to 64 letters, digits, '-', '_' or '.', not starting with '-' or '.'",
-            })
+            Err(BadName { what: "instance name", value: s, rule: "1 to 64 letters, digits, '-', '_' or '.', not starting with '-' or '.'" })
         }
     }
 }

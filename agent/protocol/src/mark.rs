@@ -19,10 +19,7 @@ pub struct JournalMark {
 impl JournalMark {
     /// The older of the two, with which a restore starts: an engine names `required` only when it is not newer than `switched`.
     pub fn restore_from(&self) -> Option<&str> {
-        self.required
-            .as_deref()
-            .filter(|r| !r.is_empty())
-            .or(self.switched.as_deref())
+        self.required.as_deref().filter(|r| !r.is_empty()).or(self.switched.as_deref())
     }
 }
 
@@ -32,10 +29,7 @@ mod tests {
 
     #[test]
     fn required_goes_before_switched() {
-        let mut m = JournalMark {
-            switched: Some("/j/20240425.003".into()),
-            ..Default::default()
-        };
+        let mut m = JournalMark { switched: Some("/j/20240425.003".into()), ..Default::default() };
         assert_eq!(m.restore_from(), Some("/j/20240425.003"));
         m.required = Some("/j/20240425.002".into());
         assert_eq!(m.restore_from(), Some("/j/20240425.002"));

@@ -48,9 +48,7 @@ impl fmt::Display for BrokenReason {
             Self::FreezeUnconfirmed => f.write_str("the freeze was not confirmed"),
             Self::HoldExpired => f.write_str("the hold ran out before the thaw was asked"),
             Self::NotFrozenBeforeThaw => f.write_str("it was not frozen any more before the thaw"),
-            Self::StateUnknownBeforeThaw => {
-                f.write_str("it could not be asked before the thaw whether it was still frozen")
-            }
+            Self::StateUnknownBeforeThaw => f.write_str("it could not be asked before the thaw whether it was still frozen"),
             Self::ThawReleasedNothing => f.write_str("the thaw released nothing"),
             Self::OtherTool(d) => write!(f, "another freeze or thaw inside the window: {d}"),
             Self::EvidenceUnreadable(d) => write!(f, "evidence could not be read: {d}"),
@@ -142,14 +140,10 @@ pub enum SnapshotFate {
 /// The verdict rule: `held` if and only if the window is unbroken and every snapshot was accepted inside it.
 pub fn judge(window: Option<&WindowState>, fate: &SnapshotFate) -> Verdict {
     match (window, fate) {
-        (_, SnapshotFate::Failed(why)) => {
-            Verdict::Broken(BrokenReason::SnapshotFailed(why.clone()))
-        }
+        (_, SnapshotFate::Failed(why)) => Verdict::Broken(BrokenReason::SnapshotFailed(why.clone())),
         (_, SnapshotFate::ReplyLost) => Verdict::Broken(BrokenReason::SnapshotLate),
         (None, SnapshotFate::AcceptedBeforeThaw) => Verdict::Broken(BrokenReason::VerdictLost),
-        (Some(WindowState::Broken(why)), SnapshotFate::AcceptedBeforeThaw) => {
-            Verdict::Broken(why.clone())
-        }
+        (Some(WindowState::Broken(why)), SnapshotFate::AcceptedBeforeThaw) => Verdict::Broken(why.clone()),
         (Some(WindowState::Unbroken), SnapshotFate::AcceptedBeforeThaw) => Verdict::Held,
     }
 }
@@ -161,23 +155,13 @@ mod tests {
     #[test]
     fn held_needs_an_unbroken_window_and_every_snapshot_inside_it() {
         let broken = WindowState::Broken(BrokenReason::HoldExpired);
-        let fates = [
-            SnapshotFate::AcceptedBeforeThaw,
-            SnapshotFate::ReplyLost,
-            SnapshotFate::Failed("x".into()),
-        ];
+        let fates = [SnapshotFate::AcceptedBeforeThaw, SnapshotFate::ReplyLost, SnapshotFate::Failed("x".into())];
         let mut held = 0;
         for w in [None, Some(&WindowState::Unbroken), Some(&broken)] {
             for f in &fates {
                 if judge(w, f) == Verdict::Held {
                     held += 1;
-                    assert_eq!(
-                        (w, f),
-                        (
-                            Some(&WindowState::Unbroken),
-                            &SnapshotFate::AcceptedBeforeThaw
-                        )
-                    );
+                    assert_eq!((w, f), (Some(&WindowState::Unbroken), &SnapshotFate::AcceptedBeforeThaw));
                 }
             }
         }

@@ -158,24 +158,15 @@ impl SetTags {
 
     /// The journal files with which a restore starts, one per mark that has one.
     pub fn restore_from(&self) -> Vec<&str> {
-        self.instances
-            .iter()
-            .flat_map(|i| &i.marks)
-            .filter_map(|m| m.restore_from())
-            .collect()
+        self.instances.iter().flat_map(|i| &i.marks).filter_map(|m| m.restore_from()).collect()
     }
 
     /// `Name`: for people, ends in PENDING, HELD or BROKEN.
     pub fn display_name(&self) -> String {
         let word = self.verdict.word().to_uppercase();
         let names = self.instance_names().join(",");
-        let when = self
-            .frozen_at
-            .map_or_else(|| self.backup_id.to_string(), text::utc);
-        let head: String = format!("snapfreeze {}/{names} {when}", self.host)
-            .chars()
-            .take(VALUE_MAX - 8)
-            .collect();
+        let when = self.frozen_at.map_or_else(|| self.backup_id.to_string(), text::utc);
+        let head: String = format!("snapfreeze {}/{names} {when}", self.host).chars().take(VALUE_MAX - 8).collect();
         format!("{head} {word}")
     }
 
@@ -187,8 +178,7 @@ impl SetTags {
 /// Every tag of the set, long values in parts. Whether a cloud takes them: [`limits::check`].
 pub fn to_tags(t: &SetTags) -> BTreeMap<String, String> {
     let mut out = t.extra.clone();
-    let mut put =
-        |name: &str, value: &str| text::put_split(&mut out, &format!("{PREFIX}{name}"), value);
+    let mut put = |name: &str, value: &str| text::put_split(&mut out, &format!("{PREFIX}{name}"), value);
     put(name::SCHEMA, &crate::SCHEMA.to_string());
     put(name::BACKUP_ID, &t.backup_id.to_string());
     put(name::SET_SIZE, &t.set_size.to_string());
@@ -214,12 +204,9 @@ pub fn to_tags(t: &SetTags) -> BTreeMap<String, String> {
             put(name, value);
         }
     }
-    for (name, at) in [
-        (name::FROZEN_AT, t.frozen_at),
-        (name::THAWED_AT, t.thawed_at),
-        (name::EXPIRES, t.expires),
-        (name::KEEP_UNTIL, t.keep_until),
-    ] {
+    for (name, at) in
+        [(name::FROZEN_AT, t.frozen_at), (name::THAWED_AT, t.thawed_at), (name::EXPIRES, t.expires), (name::KEEP_UNTIL, t.keep_until)]
+    {
         if let Some(at) = at {
             put(name, &text::utc(at));
         }
@@ -251,18 +238,13 @@ pub fn from_tags(tags: &BTreeMap<String, String>) -> Result<SetTags, BadTags> {
     let mut ours = BTreeMap::new();
     let mut extra = BTreeMap::new();
     text::join_parts(tags, &mut ours, &mut extra)?;
-    let schema: u32 = number(
-        name::SCHEMA,
-        ours.remove(name::SCHEMA).ok_or(BadTags::NotOurs)?,
-    )?;
+    let schema: u32 = number(name::SCHEMA, ours.remove(name::SCHEMA).ok_or(BadTags::NotOurs)?)?;
     if schema > crate::SCHEMA {
         return Err(BadTags::NewerSchema(schema));
     }
     let mut take = |name: &str| ours.remove(name).unwrap_or_default();
     let id = take(name::BACKUP_ID);
-    let backup_id = id
-        .parse()
-        .map_err(|_| BadTags::value(name::BACKUP_ID, &id))?;
+    let backup_id = id.parse().map_err(|_| BadTags::value(name::BACKUP_ID, &id))?;
     let mut t = SetTags::new(backup_id);
     t.engine = take(name::ENGINE);
     t.engine_version = take(name::ENGINE_VERSION);
@@ -315,17 +297,11 @@ fn number<T: std::str::FromStr>(name: &'static str, value: String) -> Result<T, 
 fn time(name: &'static str, value: &str) -> Result<Option<WallMs>, BadTags> {
     match value {
         "" => Ok(None),
-        v => text::parse_utc(v)
-            .map(Some)
-            .ok_or_else(|| BadTags::value(name, v)),
+        v => text::parse_utc(v).map(Some).ok_or_else(|| BadTags::value(name, v)),
     }
 }
 fn list(value: &str) -> Vec<String> {
-    value
-        .split(',')
-        .filter(|s| !s.is_empty())
-        .map(Into::into)
-        .collect()
+    value.split(',').filter(|s| !s.is_empty()).map(Into::into).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -342,10 +318,7 @@ pub enum BadTags {
 
 impl BadTags {
     pub(crate) fn value(name: &'static str, value: &str) -> Self {
-        Self::Value {
-            name,
-            value: value.into(),
-        }
+        Self::Value { name, value: value.into() }
     }
 }
 

@@ -18,11 +18,7 @@ impl HoldMs {
     pub const MIN: u64 = 1_000;
     pub const MAX: u64 = 1_179_000;
     pub fn new(ms: u64) -> Result<Self, BadWindow> {
-        if (Self::MIN..=Self::MAX).contains(&ms) {
-            Ok(Self(ms))
-        } else {
-            Err(BadWindow::Hold { ms })
-        }
+        if (Self::MIN..=Self::MAX).contains(&ms) { Ok(Self(ms)) } else { Err(BadWindow::Hold { ms }) }
     }
     pub const fn ms(self) -> u64 {
         self.0
@@ -86,33 +82,15 @@ pub struct Margins {
 
 impl Default for Margins {
     fn default() -> Self {
-        Self {
-            watchdog_ms: 5_000,
-            thaw_budget_ms: 15_000,
-            freeze_ms: 30_000,
-            rung_ms: 5_000,
-            guard_ms: 60_000,
-        }
+        Self { watchdog_ms: 5_000, thaw_budget_ms: 15_000, freeze_ms: 30_000, rung_ms: 5_000, guard_ms: 60_000 }
     }
 }
 
 impl Margins {
-    const FLOORS: [(&'static str, u64); 5] = [
-        ("watchdog", 500),
-        ("thaw_budget", 1_000),
-        ("freeze", 500),
-        ("rung", 250),
-        ("guard", 1_000),
-    ];
+    const FLOORS: [(&'static str, u64); 5] = [("watchdog", 500), ("thaw_budget", 1_000), ("freeze", 500), ("rung", 250), ("guard", 1_000)];
 
     fn check(&self) -> Result<(), BadWindow> {
-        let values = [
-            self.watchdog_ms,
-            self.thaw_budget_ms,
-            self.freeze_ms,
-            self.rung_ms,
-            self.guard_ms,
-        ];
+        let values = [self.watchdog_ms, self.thaw_budget_ms, self.freeze_ms, self.rung_ms, self.guard_ms];
         for ((name, floor), ms) in Self::FLOORS.into_iter().zip(values) {
             if !(floor..=600_000).contains(&ms) {
                 return Err(BadWindow::Margin { name, ms, floor });
@@ -155,84 +133,48 @@ impl WindowRules {
                 return Err(BadWindow::SuspendLimit { s });
             }
             (Some(l), _) => l,
-            (None, OnOverrun::FailBackup) => {
-                SuspendLimit::Secs((hold.ms().div_ceil(1000) + SUSPEND_SLACK_S).min(timeout))
-            }
+            (None, OnOverrun::FailBackup) => SuspendLimit::Secs((hold.ms().div_ceil(1000) + SUSPEND_SLACK_S).min(timeout)),
             (None, OnOverrun::BlockUsers) => SuspendLimit::Secs(MAX_LIMIT_S),
         };
         let needs_ms = hold.ms() + margins.watchdog_ms + margins.thaw_budget_ms;
         let shortest = limit.secs().map_or(timeout, |l| l.min(timeout));
         if needs_ms >= shortest * 1000 {
-            return Err(BadWindow::TooLong {
-                hold_ms: hold.ms(),
-                needs_ms,
-                limit_s: shortest,
-            });
+            return Err(BadWindow::TooLong { hold_ms: hold.ms(), needs_ms, limit_s: shortest });
         }
-        Ok(Self {
-            hold,
-            on_overrun,
-            external_freeze_timeout_s: timeout,
-            wd_suspend_limit: limit,
-            margins,
-        })
+        Ok(Self { hold, on_overrun, external_freeze_timeout_s: timeout, wd_suspend_limit: limit, margins })
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadWindow {
-    #[error(
-        "a hold of {ms} ms is not possible: use 1s to 1179s (the engine's limit of 1200 s less the margins for thaw and watchdog)"
-    )]
+    #[error("a hold of {ms} ms is not possible: use 1s to 1179s (the engine's limit of 1200 s less the margins for thaw and watchdog)")]
     Hold { ms: u64 },
-    #[error(
-        "external_freeze_timeout = {s} s is not possible: use 1 to 1200 s (IRIS would silently use 1200)"
-    )]
+    #[error("external_freeze_timeout = {s} s is not possible: use 1 to 1200 s (IRIS would silently use 1200)")]
     FreezeTimeout { s: u64 },
-    #[error(
-        "wd_suspend_limit = {s} s is not possible: use 1 to 1200 s, or \"none\" with on_overrun = \"block-users\""
-    )]
+    #[error("wd_suspend_limit = {s} s is not possible: use 1 to 1200 s, or \"none\" with on_overrun = \"block-users\"")]
     SuspendLimit { s: u64 },
-    #[error(
-        "wd_suspend_limit = \"none\" needs on_overrun = \"block-users\": with \"fail-backup\" the engine must be able to free itself"
-    )]
+    #[error("wd_suspend_limit = \"none\" needs on_overrun = \"block-users\": with \"fail-backup\" the engine must be able to free itself")]
     NoLimit,
     #[error("margin {name} = {ms} ms is not possible: use {floor} to 600000 ms")]
-    Margin {
-        name: &'static str,
-        ms: u64,
-        floor: u64,
-    },
+    Margin { name: &'static str, ms: u64, floor: u64 },
     #[error(
         "a hold of {hold_ms} ms with its margins needs {needs_ms} ms, but the engine's shortest limit is {limit_s} s: shorten the hold or raise the limit"
     )]
-    TooLong {
-        hold_ms: u64,
-        needs_ms: u64,
-        limit_s: u64,
-    },
+    TooLong { hold_ms: u64, needs_ms: u64, limit_s: u64 },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rules(
-        hold_s: u64,
-        over: OnOverrun,
-        t: Option<u64>,
-        l: Option<SuspendLimit>,
-    ) -> Result<WindowRules, BadWindow> {
+    fn rules(hold_s: u64, over: OnOverrun, t: Option<u64>, l: Option<SuspendLimit>) -> Result<WindowRules, BadWindow> {
         WindowRules::new(HoldMs::new(hold_s * 1000)?, over, t, l, Margins::default())
     }
 
     #[test]
     fn the_largest_hold_is_1179_s() {
         assert!(rules(1179, OnOverrun::BlockUsers, None, None).is_ok());
-        assert_eq!(
-            rules(1180, OnOverrun::BlockUsers, None, None),
-            Err(BadWindow::Hold { ms: 1_180_000 })
-        );
+        assert_eq!(rules(1180, OnOverrun::BlockUsers, None, None), Err(BadWindow::Hold { ms: 1_180_000 }));
     }
 
     #[test]
@@ -243,41 +185,17 @@ mod tests {
 
     #[test]
     fn fail_backup_gives_the_engine_hold_plus_90_s() {
-        assert_eq!(
-            rules(30, OnOverrun::FailBackup, None, None)
-                .unwrap()
-                .wd_suspend_limit,
-            SuspendLimit::Secs(120)
-        );
-        assert_eq!(
-            rules(550, OnOverrun::FailBackup, None, None)
-                .unwrap()
-                .wd_suspend_limit,
-            SuspendLimit::Secs(600)
-        );
-        assert!(
-            rules(580, OnOverrun::FailBackup, None, None).is_err(),
-            "580 + 20 is not less than 600"
-        );
-        assert_eq!(
-            rules(30, OnOverrun::FailBackup, None, Some(SuspendLimit::None)),
-            Err(BadWindow::NoLimit)
-        );
+        assert_eq!(rules(30, OnOverrun::FailBackup, None, None).unwrap().wd_suspend_limit, SuspendLimit::Secs(120));
+        assert_eq!(rules(550, OnOverrun::FailBackup, None, None).unwrap().wd_suspend_limit, SuspendLimit::Secs(600));
+        assert!(rules(580, OnOverrun::FailBackup, None, None).is_err(), "580 + 20 is not less than 600");
+        assert_eq!(rules(30, OnOverrun::FailBackup, None, Some(SuspendLimit::None)), Err(BadWindow::NoLimit));
     }
 
     #[test]
     fn block_users_gives_1200_for_both() {
         let r = rules(900, OnOverrun::BlockUsers, None, None).unwrap();
-        assert_eq!(
-            (r.external_freeze_timeout_s, r.wd_suspend_limit),
-            (1200, SuspendLimit::Secs(1200))
-        );
-        assert_eq!(
-            rules(900, OnOverrun::BlockUsers, None, Some(SuspendLimit::None))
-                .unwrap()
-                .wd_suspend_limit,
-            SuspendLimit::None
-        );
+        assert_eq!((r.external_freeze_timeout_s, r.wd_suspend_limit), (1200, SuspendLimit::Secs(1200)));
+        assert_eq!(rules(900, OnOverrun::BlockUsers, None, Some(SuspendLimit::None)).unwrap().wd_suspend_limit, SuspendLimit::None);
     }
 
     proptest::proptest! {

@@ -131,12 +131,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            schema: crate::SCHEMA,
-            code,
-            detail: detail.into(),
-            next: String::new(),
-        }
+        Self { schema: crate::SCHEMA, code, detail: detail.into(), next: String::new() }
     }
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {

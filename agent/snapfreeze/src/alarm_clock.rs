@@ -37,9 +37,8 @@ impl AlarmClock {
         loop {
             let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
             let mut count = [0u8; 8];
-            match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut count)?)) {
-                Ok(Ok(_)) => return,
-                Ok(Err(_)) | Err(_) => {}
+            if let Ok(Ok(_)) = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut count)?)) {
+                return;
             }
         }
     }

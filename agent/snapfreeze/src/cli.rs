@@ -47,7 +47,9 @@ pub enum Verb {
     /// Is the write daemon suspended? One line per instance
     Frozen,
     /// Thaw one freeze by its id, or, without an id, whatever is frozen by every means
-    #[command(after_help = "Examples:\n  sudo snapfreeze thaw                      emergency: every rung of the ladder, each printed\n  snapfreeze thaw --id 0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e")]
+    #[command(
+        after_help = "Examples:\n  sudo snapfreeze thaw                      emergency: every rung of the ladder, each printed\n  snapfreeze thaw --id 0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e"
+    )]
     Thaw(Thaw),
     /// Freeze, ask, thaw; no snapshot
     #[command(after_help = "Run it once after installation and then weekly:\n  snapfreeze rehearse --hold 5s")]
@@ -55,7 +57,9 @@ pub enum Verb {
     /// How to prepare an engine
     Setup(Setup),
     /// The whole job on this host: freeze, local snapshot, thaw, verdict
-    #[command(after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s")]
+    #[command(
+        after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s"
+    )]
     Backup(Backup),
     /// The local catalogue
     List(Where),
@@ -64,7 +68,9 @@ pub enum Verb {
     /// Compare a set with its manifest, file by file
     Verify(One),
     /// Keep a backup whatever the retention says
-    #[command(after_help = "Examples:\n  snapfreeze keep ID --until 2027-01-31 --reason \"before the upgrade\"\n  snapfreeze keep ID --drop")]
+    #[command(
+        after_help = "Examples:\n  snapfreeze keep ID --until 2027-01-31 --reason \"before the upgrade\"\n  snapfreeze keep ID --drop"
+    )]
     Keep(Keep),
     /// What retention would remove; removes it with --yes
     Prune(Prune),
@@ -73,7 +79,10 @@ pub enum Verb {
     /// A support bundle without secrets
     Diagnose(Diagnose),
     /// The page of an error
-    Explain { /** Error name, such as Freeze.Refused.Late; without it, all names */ code: Option<String> },
+    Explain {
+        /** Error name, such as Freeze.Refused.Late; without it, all names */
+        code: Option<String>,
+    },
     /// Shell completions
     Completions { shell: clap_complete::Shell },
     #[command(hide = true)]
@@ -247,7 +256,9 @@ fn instant(s: &str) -> Result<WallMs, String> {
     if let Ok(ms) = s.parse::<i64>() {
         return Ok(WallMs(ms));
     }
-    s.parse::<jiff::Timestamp>().map(|t| WallMs(t.as_millisecond())).map_err(|_| "a time such as 2026-11-25T12:00:00Z, or Unix milliseconds".into())
+    s.parse::<jiff::Timestamp>()
+        .map(|t| WallMs(t.as_millisecond()))
+        .map_err(|_| "a time such as 2026-11-25T12:00:00Z, or Unix milliseconds".into())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use protocol::wire::Problem;
 use protocol::Code;
+use protocol::wire::Problem;
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,9 +54,11 @@ impl Client {
             Ok(Err(e)) => return Err(self.unreachable(&e.to_string())),
             Err(_) => return Err(self.unreachable("no answer")),
         };
-        let lost = |what: String| Problem::new(Code::Internal, format!("the agent's reply was lost: {what}")).next("ask `snapfreeze status`");
+        let lost =
+            |what: String| Problem::new(Code::Internal, format!("the agent's reply was lost: {what}")).next("ask `snapfreeze status`");
         let exchange = async {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(e.to_string()))?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(e.to_string()))?;
             let connection = tokio::spawn(connection);
             let request = Request::builder()
                 .method(method)

@@ -180,14 +180,25 @@ struct RawTags {
 
 impl Raw {
     fn check(self, path: &Path) -> Result<Config, Error> {
-        let bad = |key: &str, value: &str, rule: &str| Error::Value { path: path.into(), key: key.into(), value: value.into(), rule: rule.into() };
+        let bad = |key: &str, value: &str, rule: &str| Error::Value {
+            path: path.into(),
+            key: key.into(),
+            value: value.into(),
+            rule: rule.into(),
+        };
         let time = |key: &str, v: &Option<String>| match v {
             None => Ok(None),
             Some(v) => humantime::parse_duration(v).map(Some).map_err(|_| bad(key, v, "a time such as \"30s\", \"10min\" or \"26h\"")),
         };
         let whole_s = |key: &str, v: &Option<String>| {
             time(key, v)?
-                .map(|d| if d.subsec_nanos() == 0 { Ok(d.as_secs()) } else { Err(bad(key, v.as_deref().unwrap_or(""), "whole seconds, because the engine takes no less")) })
+                .map(|d| {
+                    if d.subsec_nanos() == 0 {
+                        Ok(d.as_secs())
+                    } else {
+                        Err(bad(key, v.as_deref().unwrap_or(""), "whole seconds, because the engine takes no less"))
+                    }
+                })
                 .transpose()
         };
         let or = |key: &str, v: &Option<String>, default: u64| time(key, v).map(|d| d.map_or(default, |d| d.as_millis() as u64));

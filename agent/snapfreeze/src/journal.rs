@@ -265,8 +265,13 @@ impl Contents {
                     }
                 }
                 Some(o) => {
-                    past.insert(e.intent.id, o.window.as_ref().map_or(Past::Tombstone, |w| Past::Ended { window: w.state.clone(), fault: o.fault }));
-                    if !e.done && let Some(until) = o.guard {
+                    past.insert(
+                        e.intent.id,
+                        o.window.as_ref().map_or(Past::Tombstone, |w| Past::Ended { window: w.state.clone(), fault: o.fault }),
+                    );
+                    if !e.done
+                        && let Some(until) = o.guard
+                    {
                         guard = Some((e, if e.intent.boot_id == *boot { until } else { now }));
                     }
                 }

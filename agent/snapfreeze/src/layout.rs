@@ -28,9 +28,10 @@ pub struct InstancePlaces {
 pub fn of(set: &Set, by: BootMs) -> Result<HostLayout, Problem> {
     let mut instances = Vec::new();
     for i in set {
-        let places = i.engine.layout(by).map_err(|e| {
-            Problem::new(Code::RefusedInstance, format!("{}: {}", i.name, crate::chain(&e))).next("run `snapfreeze check`")
-        })?;
+        let places = i
+            .engine
+            .layout(by)
+            .map_err(|e| Problem::new(Code::RefusedInstance, format!("{}: {}", i.name, crate::chain(&e))).next("run `snapfreeze check`"))?;
         let facts = i.engine.discover(by.min(boot_now().plus(20_000))).ok();
         instances.push(InstancePlaces { instance: i.name.clone(), places, facts });
     }

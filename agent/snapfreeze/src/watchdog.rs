@@ -136,11 +136,8 @@ pub fn main() -> Result<(), String> {
     if boot_id().map_err(|e| e.to_string())? != orders.boot_id {
         return Err("these orders are of another boot".into());
     }
-    let set: Set = orders
-        .instances
-        .iter()
-        .map(|c| engine::open(c.clone()).map(Arc::new).map_err(|e| crate::chain(&e)))
-        .collect::<Result<_, _>>()?;
+    let set: Set =
+        orders.instances.iter().map(|c| engine::open(c.clone()).map(Arc::new).map_err(|e| crate::chain(&e))).collect::<Result<_, _>>()?;
     let agent = exec::open_process(orders.agent_pid, orders.agent_start);
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     rt.block_on(watch(orders, set, agent))
@@ -196,7 +193,8 @@ impl Me {
                 return;
             }
             let set = self.set.clone();
-            let asked = tokio::task::spawn_blocking(move || instances::worst(&instances::ask(&set, ASK_MS))).await.unwrap_or(Known::Unknown);
+            let asked =
+                tokio::task::spawn_blocking(move || instances::worst(&instances::ask(&set, ASK_MS))).await.unwrap_or(Known::Unknown);
             match asked {
                 Known::No if boot_now() >= self.orders.guard_until => return,
                 Known::No => {
@@ -211,7 +209,10 @@ impl Me {
                     let (set, rung_ms) = (self.set.clone(), self.orders.rung_ms);
                     let thawed = tokio::task::spawn_blocking(move || {
                         let (outcome, answers) = instances::thaw(&set, &BTreeMap::new(), &mut BTreeMap::new(), rung_ms, &|_, _| {});
-                        let rungs: Vec<_> = answers.into_iter().flat_map(|(n, a)| a.rungs.into_iter().map(move |r| format!("{n}: {} -> {}", r.ran, r.said))).collect();
+                        let rungs: Vec<_> = answers
+                            .into_iter()
+                            .flat_map(|(n, a)| a.rungs.into_iter().map(move |r| format!("{n}: {} -> {}", r.ran, r.said)))
+                            .collect();
                         (matches!(outcome, ThawOutcome::NotFrozen(_)), rungs)
                     })
                     .await

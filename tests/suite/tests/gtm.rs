@@ -4,18 +4,11 @@ use std::path::Path;
 use suite::gtm::{GtmDb, Pace, Sizes, installed_or_skip};
 
 /// Small enough to copy in a moment, large enough not to grow within a test.
-const SIZES: Sizes = Sizes {
-    blocks: 3_000,
-    buffers: 256,
-};
-const FAST: Pace = Pace {
-    pause_ms: 0,
-    value: 400,
-};
+const SIZES: Sizes = Sizes { blocks: 3_000, buffers: 256 };
+const FAST: Pace = Pace { pause_ms: 0, value: 400 };
 
 fn freeze(db: &GtmDb) {
-    db.must(db.mupip(&["freeze", "-on", "-online", "-noautorelease", "*"]))
-        .unwrap();
+    db.must(db.mupip(&["freeze", "-on", "-online", "-noautorelease", "*"])).unwrap();
 }
 
 fn thaw(db: &GtmDb) {
@@ -44,14 +37,8 @@ fn a_frozen_copy_is_clean_and_rolls_forward_to_every_recorded_commit() {
     let said = copy.recover_forward().unwrap();
     assert!(said.contains("JNLSUCCESS"), "{said}");
     let numbers = copy.last_numbers().unwrap();
-    assert!(
-        numbers.iter().all(|n| *n >= last),
-        "{numbers:?} lack a recorded commit, {last}"
-    );
-    assert_eq!(
-        numbers[0], numbers[1],
-        "a transaction was torn between regions"
-    );
+    assert!(numbers.iter().all(|n| *n >= last), "{numbers:?} lack a recorded commit, {last}");
+    assert_eq!(numbers[0], numbers[1], "a transaction was torn between regions");
     copy.verify().unwrap();
 }
 
@@ -67,19 +54,13 @@ fn a_copy_without_a_freeze_is_torn() {
     let mut tries = 0;
     let torn = loop {
         tries += 1;
-        assert!(
-            tries <= 20,
-            "20 copies without a freeze were all clean: the workload is too weak"
-        );
+        assert!(tries <= 20, "20 copies without a freeze were all clean: the workload is too weak");
         let copy = db.copy_slowly(&dir.path().join("copy"), 300).unwrap();
         if let Err(torn) = copy.verify() {
             break torn;
         }
     };
-    println!(
-        "torn at copy {tries}: {}",
-        torn.0.lines().next().unwrap_or_default()
-    );
+    println!("torn at copy {tries}: {}", torn.0.lines().next().unwrap_or_default());
     drop(work);
 }
 
@@ -92,11 +73,7 @@ fn the_fixture_leaves_no_shared_memory_and_no_process_behind() {
     let (pid, files);
     {
         let db = GtmDb::create_with(&dir.path().join("t"), &["ACC"], SIZES).unwrap();
-        files = db
-            .regions
-            .iter()
-            .map(|r| r.file.clone())
-            .collect::<Vec<_>>();
+        files = db.regions.iter().map(|r| r.file.clone()).collect::<Vec<_>>();
         let work = db.start_workload(&dir.path().join("record"), FAST).unwrap();
         pid = work.pid();
         freeze(&db);
@@ -118,12 +95,8 @@ fn shmid(file: &Path) -> String {
     )
     .env("gtm_dist", &dist)
     .env("gtmroutines", dist.join("libgtmutil.so"));
-    let out = call
-        .run(doors::clock::boot_now().plus(20_000), None)
-        .unwrap();
+    let out = call.run(doors::clock::boot_now().plus(20_000), None).unwrap();
     let text = format!("{}{}", out.out(), out.err());
-    let line = text
-        .lines()
-        .find_map(|l| l.strip_prefix("record(\"sgmnt_data.shmid\")="));
+    let line = text.lines().find_map(|l| l.strip_prefix("record(\"sgmnt_data.shmid\")="));
     line.unwrap_or(&text).to_owned()
 }

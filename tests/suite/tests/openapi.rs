@@ -32,10 +32,13 @@ fn may_be_unseen(what: &str) -> bool {
 
 fn document() -> Document {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json")).unwrap();
-    Document::new(&text, Box::new(|schema| {
-        let v = jsonschema::draft202012::new(schema).expect("the schema is valid");
-        Box::new(move |value| v.validate(value).map_err(|e| format!("{} at {}", e, e.instance_path())))
-    }))
+    Document::new(
+        &text,
+        Box::new(|schema| {
+            let v = jsonschema::draft202012::new(schema).expect("the schema is valid");
+            Box::new(move |value| v.validate(value).map_err(|e| format!("{} at {}", e, e.instance_path())))
+        }),
+    )
 }
 
 /// A document, an agent, and a call that must be as described.
@@ -80,7 +83,12 @@ fn every_described_reply_schema_and_property_is_seen_and_valid() {
     refusing(&mut t);
     freezing(&mut t);
     failing(&mut t);
-    let mut t = Talk { doc: t.doc, agent: Agent::start_with("[[instance]]\nengine = \"command\"\nname = \"T\"\nfreeze = [\"/bin/true\"]\nthaw = [\"/bin/true\"]\nis_frozen = [\"/bin/true\"]\n") };
+    let mut t = Talk {
+        doc: t.doc,
+        agent: Agent::start_with(
+            "[[instance]]\nengine = \"command\"\nname = \"T\"\nfreeze = [\"/bin/true\"]\nthaw = [\"/bin/true\"]\nis_frozen = [\"/bin/true\"]\n",
+        ),
+    };
     for (method, path, body) in [("GET", "/v1/frozen", ""), ("GET", "/v1/layout", ""), ("POST", "/v1/freezes", &order(&new_id()))] {
         assert_eq!(t.ask(method, path, "", body, 400)["code"], "Config.Invalid");
     }
@@ -113,7 +121,13 @@ fn refusing(t: &mut Talk) {
     for (body, status) in [("", 400), ("{", 400), ("[]", 422), ("{}", 422), (r#"{"id":7}"#, 422), (r#"{"id":"not-a-uuid"}"#, 422)] {
         assert_eq!(t.ask("POST", "/v1/freezes", "", body, status)["code"], "Usage.Invalid", "{body}");
     }
-    for more in [json!({ "holt_ms": 1 }), json!({ "hold_ms": -1 }), json!({ "hold_ms": "30s" }), json!({ "instances": ["a b"] }), json!({ "instances": "T" })] {
+    for more in [
+        json!({ "holt_ms": 1 }),
+        json!({ "hold_ms": -1 }),
+        json!({ "hold_ms": "30s" }),
+        json!({ "instances": ["a b"] }),
+        json!({ "instances": "T" }),
+    ] {
         let mut body = json!({ "id": id });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         t.refused(body, 422, "Usage.Invalid");
@@ -237,9 +251,15 @@ fn a_document_that_lies_is_found_out() {
 #[test]
 fn other_paths_and_methods_get_a_problem() {
     let agent = Agent::start();
-    for (method, path, status) in
-        [("GET", "/", 404), ("GET", "/v1/freezes/", 404), ("POST", "/v2/freezes", 404), ("GET", "/v1/freezes", 405), ("DELETE", "/v1/thaw", 405), ("PUT", "/v1/status", 405), ("GET", "/v1/thaw", 405)]
-    {
+    for (method, path, status) in [
+        ("GET", "/", 404),
+        ("GET", "/v1/freezes/", 404),
+        ("POST", "/v2/freezes", 404),
+        ("GET", "/v1/freezes", 405),
+        ("DELETE", "/v1/thaw", 405),
+        ("PUT", "/v1/status", 405),
+        ("GET", "/v1/thaw", 405),
+    ] {
         let r = agent.call(method, path, "");
         assert_eq!((r.status, r.json()["code"].as_str()), (status, Some("Usage.Invalid")), "{method} {path}");
     }
@@ -258,7 +278,10 @@ fn requests_are_bounded_in_size() {
     assert!(r.as_ref().map_or(true, |r| r.status == 431), "{r:?}");
     // Without a length, in pieces.
     let body = format!("{{\"id\":\"{}\",\"by\":\"{}\"}}", new_id(), "z".repeat(20 << 10));
-    let chunked = format!("POST /v1/freezes HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked = format!(
+        "POST /v1/freezes HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
     assert_eq!(agent.raw(chunked.as_bytes()).unwrap().status, 413);
     assert!(!agent.dir.path().join("frozen").exists());
 }

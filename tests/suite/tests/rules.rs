@@ -83,7 +83,13 @@ fn one_door_starts_processes_and_one_reads_the_clock() {
 fn clippy_shuts_the_other_doors_with_a_reason() {
     let has = bans(&read("clippy.toml"));
     assert!(has.iter().all(|(_, reason)| reason.len() > 10), "{has:?}");
-    for path in ["std::process::Command::new", "tokio::process::Command::new", "std::time::SystemTime::now", "std::time::Instant::now", "tokio::time::Instant::now"] {
+    for path in [
+        "std::process::Command::new",
+        "tokio::process::Command::new",
+        "std::time::SystemTime::now",
+        "std::time::Instant::now",
+        "tokio::time::Instant::now",
+    ] {
         assert!(has.iter().any(|(p, _)| p == path), "{path}");
     }
     assert!(read("Cargo.toml").contains("disallowed_methods = \"deny\""));
@@ -129,8 +135,23 @@ fn files_have_at_most_600_lines() {
 #[test]
 fn the_top_level_is_fixed() {
     let expected = [
-        ".ci", ".config", ".gitignore", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "Makefile", "README.md", "agent",
-        "clippy.toml", "deny.toml", "docs", "infra", "rustfmt.toml", "tests",
+        ".ci",
+        ".config",
+        ".gitignore",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "agent",
+        "clippy.toml",
+        "deny.toml",
+        "docs",
+        "infra",
+        "rustfmt.toml",
+        "tests",
     ];
     let found: BTreeSet<String> = files().into_iter().filter_map(|(n, _)| n.split('/').next().map(str::to_owned)).collect();
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
@@ -205,7 +226,10 @@ fn the_manual_names_every_verb_and_every_exit_code() {
 fn the_manual_names_every_key_of_the_configuration() {
     let manual = read("docs/configuration.md");
     let example = read("infra/host/agent.toml");
-    let keys = example.lines().filter_map(|l| l.trim_start_matches("# ").split_once(" = ").map(|(k, _)| k)).filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let keys = example
+        .lines()
+        .filter_map(|l| l.trim_start_matches("# ").split_once(" = ").map(|(k, _)| k))
+        .filter(|k| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
     let keys: BTreeSet<&str> = keys.collect();
     assert!(keys.len() > 25, "{keys:?}");
     for k in keys {

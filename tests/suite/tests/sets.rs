@@ -26,7 +26,9 @@ impl Second {
         format!("[[instance]]\nengine = \"iris\"\nname = \"IRIS2\"\nprogram = \"{}\"\n", self.root.join("bin/iris").display())
     }
     fn ctl(&self, setting: &str) {
-        assert!(Command::new(iris_sim()).args(["ctl", "--root"]).arg(&self.root).args(["IRIS2", setting]).output().unwrap().status.success());
+        assert!(
+            Command::new(iris_sim()).args(["ctl", "--root"]).arg(&self.root).args(["IRIS2", setting]).output().unwrap().status.success()
+        );
     }
     fn frozen(&self) -> bool {
         let out = Command::new(iris_sim()).args(["state", "--root"]).arg(&self.root).arg("IRIS2").output().unwrap();

@@ -76,10 +76,25 @@ fn the_settings_that_safety_rests_on_are_there() {
     assert_eq!(missing(&text, &service), [""; 0]);
     assert_eq!(missing(&text.replace("KillMode=process", "KillMode=control-group"), &service), ["KillMode=process"]);
     // Each of these makes a mount namespace, drops set-group-id, or stops a container's client.
-    for never in ["ProtectSystem=", "PrivateTmp=", "ProtectHome=", "PrivateDevices=", "NoNewPrivileges=", "SystemCallFilter=", "RestrictNamespaces=", "ExecStop="] {
+    for never in [
+        "ProtectSystem=",
+        "PrivateTmp=",
+        "ProtectHome=",
+        "PrivateDevices=",
+        "NoNewPrivileges=",
+        "SystemCallFilter=",
+        "RestrictNamespaces=",
+        "ExecStop=",
+    ] {
         assert!(!text.lines().any(|l| l.starts_with(never)), "{never}");
     }
-    let socket = ["ListenStream=/run/snapfreeze/agent.sock", "SocketUser=root", "SocketGroup=snapfreeze", "SocketMode=0660", "WantedBy=sockets.target"];
+    let socket = [
+        "ListenStream=/run/snapfreeze/agent.sock",
+        "SocketUser=root",
+        "SocketGroup=snapfreeze",
+        "SocketMode=0660",
+        "WantedBy=sockets.target",
+    ];
     assert_eq!(missing(&host_file("snapfreeze.socket"), &socket), [""; 0]);
 }
 
@@ -89,7 +104,12 @@ fn the_agent_serves_the_socket_that_it_is_handed() {
     let prepared = Agent::prepare();
     let dir = prepared.dir.path();
     let toy = |name: &str| format!("{name} = [\"{}/{name}\"]\n", dir.display());
-    prepared.write_config(&format!("[[instance]]\nengine = \"command\"\nname = \"T\"\ncontinuity = \"trust\"\n{}{}{}", toy("freeze"), toy("thaw"), toy("is_frozen")));
+    prepared.write_config(&format!(
+        "[[instance]]\nengine = \"command\"\nname = \"T\"\ncontinuity = \"trust\"\n{}{}{}",
+        toy("freeze"),
+        toy("thaw"),
+        toy("is_frozen")
+    ));
     let handed = dir.join("handed.sock");
     let mut child = Command::new(activate)
         .args(["-l", &handed.display().to_string(), "-E", &format!("SNAPFREEZE_CONFIG={}", prepared.config().display())])
@@ -131,7 +151,8 @@ fn a_stop_thaws_first_and_then_ends_well() {
 
 /// The example's keys behind `# ` as well: those lines are settings, not prose.
 fn with_every_key(example: &str) -> String {
-    let is_setting = |l: &str| l.starts_with("[[") || l.split_once(" = ").is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let is_setting =
+        |l: &str| l.starts_with("[[") || l.split_once(" = ").is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
     example.lines().map(|l| l.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(l)).collect::<Vec<_>>().join("\n")
 }
 

@@ -218,7 +218,9 @@ fn verdict(output: &Output, nonce: &str, said: &str) -> Result<Reply, FreezeAnsw
     match (late, before, status, after) {
         ("1", _, "", _) => failed("the freeze command was late; it froze nothing"),
         ("2", _, "", _) => failed("the engine's clock lies before the time of the order; it froze nothing"),
-        (_, "1", "", _) => Err(FreezeAnswer::NotOurs("the write daemon was suspended already, and not by us; this freeze did nothing".into())),
+        (_, "1", "", _) => {
+            Err(FreezeAnswer::NotOurs("the write daemon was suspended already, and not by us; this freeze did nothing".into()))
+        }
         (_, "" | "?", "", _) => failed(&format!(
             "the instance does not say whether it is frozen (has the user the right to use Backup.General?), so it was not frozen: {said}"
         )),

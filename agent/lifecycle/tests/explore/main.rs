@@ -43,7 +43,17 @@ fn hash(w: &World) -> u64 {
     h.finish()
 }
 
-const CALM: Budget = Budget { freezes: 1, thaws: 1, agent_kills: 0, dog_kills: 0, thaw_failures: 0, other_acts: 0, stops: 0, records_lost: 0, second_id: false };
+const CALM: Budget = Budget {
+    freezes: 1,
+    thaws: 1,
+    agent_kills: 0,
+    dog_kills: 0,
+    thaw_failures: 0,
+    other_acts: 0,
+    stops: 0,
+    records_lost: 0,
+    second_id: false,
+};
 
 #[test]
 fn undisturbed() {

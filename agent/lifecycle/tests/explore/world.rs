@@ -1,7 +1,8 @@
 //! A small host: engine, freeze command, watchdog, journal, callers. `successors` lists whatever may happen next.
 
 use lifecycle::{
-    Budget as ThawBudget, Cause, Dog as BelievedDog, Effect, Event, Found, FreezeOutcome, Machine, News, Order, Past, State, Stored, ThawOutcome,
+    Budget as ThawBudget, Cause, Dog as BelievedDog, Effect, Event, Found, FreezeOutcome, Machine, News, Order, Past, State, Stored,
+    ThawOutcome,
 };
 use protocol::outcome::WindowState;
 use protocol::window::{HoldMs, Margins, OnOverrun};
@@ -121,7 +122,16 @@ impl std::fmt::Debug for World {
         write!(
             f,
             "now {} engine={:?} cmd={:?} zombies={:?} dog={:?} jobs={:?} lane={:?} mail={:?}\n entries={:?}\n agent={:#?}",
-            self.now, self.engine, self.cmd, self.zombies, self.dog, self.jobs, self.lane, self.mail, self.entries, self.agent.as_ref().map(|m| &m.state)
+            self.now,
+            self.engine,
+            self.cmd,
+            self.zombies,
+            self.dog,
+            self.jobs,
+            self.lane,
+            self.mail,
+            self.entries,
+            self.agent.as_ref().map(|m| &m.state)
         )
     }
 }
@@ -131,7 +141,13 @@ fn id(n: u128) -> BackupId {
 }
 
 fn order(n: u128) -> Order {
-    let margins = Margins { watchdog_ms: DOG_MARGIN * UNIT, thaw_budget_ms: 2 * UNIT, freeze_ms: FREEZE * UNIT, rung_ms: 500, guard_ms: GUARD * UNIT };
+    let margins = Margins {
+        watchdog_ms: DOG_MARGIN * UNIT,
+        thaw_budget_ms: 2 * UNIT,
+        freeze_ms: FREEZE * UNIT,
+        rung_ms: 500,
+        guard_ms: GUARD * UNIT,
+    };
     Order { id: id(n), rules: WindowRules::new(HoldMs::new(HOLD * UNIT).unwrap(), OnOverrun::FailBackup, None, None, margins).unwrap() }
 }
 

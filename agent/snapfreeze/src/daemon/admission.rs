@@ -21,7 +21,11 @@ pub fn admit(shared: &Shared, request: &FreezeRequest) -> Result<(Order, Set, Ve
     if request.by.len() > MAX_BY || request.by.chars().any(char::is_control) {
         return Err(Problem::new(Code::UsageInvalid, format!("`by` is at most {MAX_BY} printable characters")));
     }
-    let rules = shared.config.window.rules(request.hold_ms).map_err(|e| Problem::new(Code::RefusedHold, e.to_string()).next("ask for a shorter hold"))?;
+    let rules = shared
+        .config
+        .window
+        .rules(request.hold_ms)
+        .map_err(|e| Problem::new(Code::RefusedHold, e.to_string()).next("ask for a shorter hold"))?;
     let all = shared.set.clone()?;
     let set = instances::choose(&all, &request.instances)?;
     let by = boot_now().plus(DISCOVER_MS);
@@ -55,7 +59,10 @@ fn on_time(issued_at: Option<WallMs>, not_after: Option<WallMs>, now: WallMs) ->
     };
     let valid_ms = until.saturating_sub(issued);
     if !(0..=LONGEST_MS).contains(&valid_ms) {
-        return Err(Problem::new(Code::RefusedClock, format!("not_after is {valid_ms} ms after issued_at; at most {LONGEST_MS} ms are accepted")));
+        return Err(Problem::new(
+            Code::RefusedClock,
+            format!("not_after is {valid_ms} ms after issued_at; at most {LONGEST_MS} ms are accepted"),
+        ));
     }
     if now.0 < issued.saturating_sub(CLOCK_BEHIND_MS) {
         let behind = issued - now.0;

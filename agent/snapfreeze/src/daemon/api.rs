@@ -74,7 +74,9 @@ fn router(api: Api) -> Router {
         .route("/v1/layout", get(layout))
         .route("/metrics", get(metrics))
         .fallback(|| async { Failure(Problem::new(Code::UsageInvalid, "no such path"), StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { Failure(Problem::new(Code::UsageInvalid, "not this method here"), StatusCode::METHOD_NOT_ALLOWED) })
+        .method_not_allowed_fallback(|| async {
+            Failure(Problem::new(Code::UsageInvalid, "not this method here"), StatusCode::METHOD_NOT_ALLOWED)
+        })
         .layer(tower_http::limit::RequestBodyLimitLayer::new(MAX_BODY))
         .with_state(api)
 }
@@ -150,13 +152,16 @@ fn thawed(a: Answer) -> Result<Json<ThawReply>, Failure> {
 async fn freeze_state(State(api): State<Api>, id: Result<Path<BackupId>, PathRejection>) -> Result<Json<FreezeState>, Failure> {
     let Path(id) = id.map_err(|e| Failure(Problem::new(Code::UsageInvalid, e.body_text()), e.status()))?;
     let found = api.ask(|reply| Msg::PhaseOf(id, reply)).await?;
-    let (phase, window) = found.ok_or_else(|| Failure(Problem::new(Code::ThawUnknownId, "no freeze with this id is known"), StatusCode::NOT_FOUND))?;
+    let (phase, window) =
+        found.ok_or_else(|| Failure(Problem::new(Code::ThawUnknownId, "no freeze with this id is known"), StatusCode::NOT_FOUND))?;
     Ok(Json(FreezeState { schema: SCHEMA, id, phase, window }))
 }
 
 async fn frozen(State(api): State<Api>) -> Result<Json<FrozenReply>, Failure> {
     let set = api.shared.set.clone()?;
-    let answers = tokio::task::spawn_blocking(move || instances::ask(&set, ASK_MS)).await.map_err(|_| Problem::new(Code::Internal, "the question panicked"))?;
+    let answers = tokio::task::spawn_blocking(move || instances::ask(&set, ASK_MS))
+        .await
+        .map_err(|_| Problem::new(Code::Internal, "the question panicked"))?;
     let instances = answers.into_iter().map(|(instance, frozen)| InstanceFrozen { instance, frozen }).collect();
     Ok(Json(FrozenReply { schema: SCHEMA, instances }))
 }

@@ -24,15 +24,30 @@ use tokio::sync::oneshot;
 
 pub enum Msg {
     Event(Event),
-    Freeze { order: Order, set: Set, by: String, warnings: Vec<String>, reply: oneshot::Sender<Answer> },
-    Thaw { id: BackupId, reply: oneshot::Sender<Answer> },
+    Freeze {
+        order: Order,
+        set: Set,
+        by: String,
+        warnings: Vec<String>,
+        reply: oneshot::Sender<Answer>,
+    },
+    Thaw {
+        id: BackupId,
+        reply: oneshot::Sender<Answer>,
+    },
     /// A person asks for a thaw of whatever is open.
     ThawAll(oneshot::Sender<Answer>),
     Status(oneshot::Sender<StatusReply>),
     PhaseOf(BackupId, oneshot::Sender<Option<(Phase, Option<Window>)>>),
     Figures(oneshot::Sender<Figures>),
     FreezeDone(BackupId, FreezeOutcome, Vec<(InstanceName, FreezeAnswer)>),
-    ThawDone { id: BackupId, outcome: ThawOutcome, answers: Vec<(InstanceName, ThawAnswer)>, proofs: BTreeMap<InstanceName, Proof>, took_us: u64 },
+    ThawDone {
+        id: BackupId,
+        outcome: ThawOutcome,
+        answers: Vec<(InstanceName, ThawAnswer)>,
+        proofs: BTreeMap<InstanceName, Proof>,
+        took_us: u64,
+    },
     DogUp(BackupId, Arc<Left>),
     DogEnding(BackupId),
     DogEnded(BackupId, u32),
@@ -147,7 +162,7 @@ impl Run {
     /// Ends the watchdogs and closes the entries of windows that are over.
     pub fn close(&mut self, ids: Vec<BackupId>) {
         for id in ids {
-            self.to_lane(Job::Disarm(id));
+            self.in_lane(Job::Disarm(id));
         }
     }
 
@@ -197,7 +212,8 @@ impl Run {
             Msg::Status(reply) => drop(reply.send(self.status())),
             Msg::PhaseOf(id, reply) => drop(reply.send(self.phase_of(id))),
             Msg::Figures(reply) => {
-                let frozen = !matches!(self.machine.state, State::Idle | State::Arming { .. } | State::Guarding { .. } | State::Recording { .. });
+                let frozen =
+                    !matches!(self.machine.state, State::Idle | State::Arming { .. } | State::Guarding { .. } | State::Recording { .. });
                 drop(reply.send(Figures { left_frozen: self.left_frozen, frozen, ..self.figures.clone() }));
             }
             Msg::FreezeDone(id, outcome, answers) => {
@@ -277,7 +293,7 @@ impl Run {
                 }
                 Effect::Record { id, window, fault, guard } => self.record(id, window, fault, guard),
                 Effect::Tombstone { id } => self.tombstone(id),
-                Effect::Disarm { id } => self.to_lane(Job::Disarm(id)),
+                Effect::Disarm { id } => self.in_lane(Job::Disarm(id)),
                 Effect::Tell { id, news } => self.news(id, news),
                 Effect::Exit => self.exit = true,
             }
@@ -290,7 +306,18 @@ impl Run {
 
     fn intent(&self, order: &Order, thaw_by: BootMs, freeze_by: BootMs) -> Intent {
         let (instances, by) = self.session.as_ref().filter(|s| s.id == order.id).map(|s| (s.names(), s.by.clone())).unwrap_or_default();
-        Intent { schema: SCHEMA, id: order.id, rules: order.rules, instances, by, thaw_by, freeze_by, boot_id: self.boot.clone(), at: wall_now(), tombstone: false }
+        Intent {
+            schema: SCHEMA,
+            id: order.id,
+            rules: order.rules,
+            instances,
+            by,
+            thaw_by,
+            freeze_by,
+            boot_id: self.boot.clone(),
+            at: wall_now(),
+            tombstone: false,
+        }
     }
 
     fn orders(&self, order: &Order, thaw_by: BootMs, freeze_by: BootMs) -> Orders {
@@ -312,7 +339,7 @@ impl Run {
 
     fn arm(&mut self, order: Order, thaw_by: BootMs, freeze_by: BootMs) {
         let both = (self.intent(&order, thaw_by, freeze_by), self.orders(&order, thaw_by, freeze_by));
-        self.to_lane(Job::Arm(Box::new(both)));
+        self.in_lane(Job::Arm(Box::new(both)));
     }
 
     fn rearm(&mut self, id: BackupId) {
@@ -324,7 +351,7 @@ impl Run {
         };
         let freeze_by = boot_now().plus(order.rules.margins.freeze_ms);
         let orders = self.orders(&order, thaw_by, freeze_by);
-        self.to_lane(Job::Rearm(Box::new(orders)));
+        self.in_lane(Job::Rearm(Box::new(orders)));
     }
 
     fn freeze(&mut self, id: BackupId, by: BootMs) {
@@ -341,7 +368,9 @@ impl Run {
         reach("agent.thaw.before");
         let work = match self.session_of(id) {
             Some(s) => Work::Thaw { id, set: s.set.clone(), held: s.held.clone(), proofs: s.proofs.clone(), rung_ms },
-            None => Work::Thaw { id, set: self.shared.set.clone().unwrap_or_default(), held: BTreeMap::new(), proofs: BTreeMap::new(), rung_ms },
+            None => {
+                Work::Thaw { id, set: self.shared.set.clone().unwrap_or_default(), held: BTreeMap::new(), proofs: BTreeMap::new(), rung_ms }
+            }
         };
         let _ = self.thawer.send(work);
     }
@@ -349,20 +378,29 @@ impl Run {
     fn record(&mut self, id: BackupId, state: WindowState, fault: Option<Code>, guard: Option<BootMs>) {
         let window = match self.session_of(id) {
             Some(s) => s.window(state),
-            None => Window { backup_id: id, state, frozen_at: None, thawed_at: Some(wall_now()), window_ms: 0, parts: vec![], marks: vec![], evidence: vec![] },
+            None => Window {
+                backup_id: id,
+                state,
+                frozen_at: None,
+                thawed_at: Some(wall_now()),
+                window_ms: 0,
+                parts: vec![],
+                marks: vec![],
+                evidence: vec![],
+            },
         };
         self.recording = Some(window.clone());
-        self.to_lane(Job::Record(id, Box::new(Outcome { window: Some(window), fault, guard })));
+        self.in_lane(Job::Record(id, Box::new(Outcome { window: Some(window), fault, guard })));
     }
 
     fn tombstone(&mut self, id: BackupId) {
         let Ok(rules) = self.shared.config.window.rules(None) else { return };
         let mut intent = self.intent(&Order { id, rules }, BootMs(0), BootMs(0));
         intent.tombstone = true;
-        self.to_lane(Job::Tombstone(Box::new(intent)));
+        self.in_lane(Job::Tombstone(Box::new(intent)));
     }
 
-    fn to_lane(&mut self, job: Job) {
+    fn in_lane(&self, job: Job) {
         let _ = self.lane.send(job);
     }
 
@@ -405,7 +443,11 @@ impl Run {
                 let mut window = recorded.or_else(|| self.results.get(&id).cloned()).unwrap_or_else(|| bare(id, state.clone()));
                 window.state = state;
                 if first {
-                    if window.state.is_unbroken() { self.figures.unbroken += 1 } else { self.figures.broken += 1 }
+                    if window.state.is_unbroken() {
+                        self.figures.unbroken += 1
+                    } else {
+                        self.figures.broken += 1
+                    }
                     self.figures.last_window_ms = window.window_ms;
                     if let WindowState::Broken(reason) = &window.state {
                         crate::log_line(&format!("window of {id} broken: {reason}"));
@@ -421,7 +463,8 @@ impl Run {
             News::LeftFrozen => {
                 self.left_frozen = true;
                 self.alarm(format!("LEFT FROZEN: {id} is not confirmed as thawed; going on. Run `snapfreeze thaw`. {}", why.join("; ")));
-                let p = Problem::new(Code::LeftFrozen, why.join("; ")).next("run `sudo snapfreeze thaw` on this host now; without it `irisstat -W`");
+                let p = Problem::new(Code::LeftFrozen, why.join("; "))
+                    .next("run `sudo snapfreeze thaw` on this host now; without it `irisstat -W`");
                 self.tell(id, Answer::Problem(p));
             }
         }
@@ -432,7 +475,8 @@ impl Run {
     }
 
     fn tell_waiters(&mut self, id: BackupId, kind: Option<Waits>, answer: &Answer) {
-        let (now, later) = std::mem::take(&mut self.waiters).into_iter().partition(|(of, waits, _)| *of == id && kind.is_none_or(|k| k == *waits));
+        let (now, later) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|(of, waits, _)| *of == id && kind.is_none_or(|k| k == *waits));
         self.waiters = later;
         let now: Vec<(BackupId, Waits, oneshot::Sender<Answer>)> = now;
         for (_, _, reply) in now {
@@ -539,4 +583,3 @@ fn carry(w: &Work) -> Msg {
         Work::Ask { id, set, ms } => Msg::Event(Event::GuardAnswered(*id, instances::worst(&instances::ask(set, *ms)))),
     }
 }
-

@@ -102,9 +102,11 @@ fn say_problem(id: Option<BackupId>, p: &Problem, out: Out) -> u8 {
 /// Everything that can fail, before anything is frozen.
 async fn prepare(config: &Config, args: &cli::Backup, caller: &Caller<'_>) -> Result<Ready, Problem> {
     let id = args.id.unwrap_or_else(new_id);
-    let rules = config.window.rules(args.hold).map_err(|e| Problem::new(Code::RefusedHold, e.to_string()).next("ask for a shorter hold"))?;
+    let rules =
+        config.window.rules(args.hold).map_err(|e| Problem::new(Code::RefusedHold, e.to_string()).next("ask for a shorter hold"))?;
     if !args.to.is_dir() {
-        return Err(Problem::new(Code::UsageInvalid, format!("{} is no directory", args.to.display())).next("make it first, owned by root, mode 0700"));
+        return Err(Problem::new(Code::UsageInvalid, format!("{} is no directory", args.to.display()))
+            .next("make it first, owned by root, mode 0700"));
     }
     let mut host: HostLayout = caller.client().get("/v1/layout", LAYOUT).await?;
     if !args.instances.is_empty() {
@@ -113,7 +115,8 @@ async fn prepare(config: &Config, args: &cli::Backup, caller: &Caller<'_>) -> Re
     let wanted = layout::wanted(&host.instances);
     let seen = storage::layout::read(&storage::layout::Roots::host(), &wanted).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
     let chosen: Vec<PathBuf> = [&args.paths, &config.backup.paths].into_iter().find(|p| !p.is_empty()).cloned().unwrap_or_default();
-    let sources: Vec<_> = if chosen.is_empty() { wanted.clone() } else { chosen.iter().map(|p| storage::Wanted::new("external", p)).collect() };
+    let sources: Vec<_> =
+        if chosen.is_empty() { wanted.clone() } else { chosen.iter().map(|p| storage::Wanted::new("external", p)).collect() };
     let trees = Contains::Trees(sources.iter().map(|s| s.path.clone()).collect());
     let (snapshotter, is_helper) = snapshotter(config, args)?;
     let mut cover = cover::check(&seen, &trees)?;
@@ -251,7 +254,10 @@ async fn take(ready: &Arc<Ready>, by: protocol::BootMs, out: Out) -> (Result<Tak
         if let Some(sync) = &r.sync {
             let report = sync.sync(by);
             if !report.good() {
-                return Err(Problem::new(Code::SnapshotFailed, format!("syncfs: unfinished {:?}, failed {:?}", report.unfinished, report.failed)));
+                return Err(Problem::new(
+                    Code::SnapshotFailed,
+                    format!("syncfs: unfinished {:?}, failed {:?}", report.unfinished, report.failed),
+                ));
             }
         }
         let bar = Bar::new(out, "snapshot");
@@ -279,7 +285,14 @@ async fn finish(ready: &Arc<Ready>, out: Out) -> Result<Finished, Problem> {
 }
 
 /// The verdict, durable in the catalogue before it is told.
-fn settle(ready: &Ready, window: &Window, taken: Result<Taken, Problem>, finished: Result<Finished, Problem>, was_interrupted: bool, out: Out) -> u8 {
+fn settle(
+    ready: &Ready,
+    window: &Window,
+    taken: Result<Taken, Problem>,
+    finished: Result<Finished, Problem>,
+    was_interrupted: bool,
+    out: Out,
+) -> u8 {
     let fate = match (&taken, &finished) {
         (Err(p), _) | (_, Err(p)) => SnapshotFate::Failed(p.detail.clone()),
         (Ok(_), Ok(_)) => SnapshotFate::AcceptedBeforeThaw,
@@ -291,7 +304,13 @@ fn settle(ready: &Ready, window: &Window, taken: Result<Taken, Problem>, finishe
     let snapshot_problem = taken.as_ref().err().or(finished.as_ref().err()).cloned();
     let stored = manifest::update(&ready.plan.set, |m, t| {
         let keep = (t.keep_until, t.keep_reason.clone());
-        *t = SetTags { frozen_at: window.frozen_at, thawed_at: window.thawed_at, window_ms: Some(window.window_ms), verdict: verdict.clone(), ..ready.tags.clone() };
+        *t = SetTags {
+            frozen_at: window.frozen_at,
+            thawed_at: window.thawed_at,
+            window_ms: Some(window.window_ms),
+            verdict: verdict.clone(),
+            ..ready.tags.clone()
+        };
         (t.keep_until, t.keep_reason) = keep;
         m.window = Some(window.clone());
         m.taken = taken.ok();
@@ -305,7 +324,10 @@ fn settle(ready: &Ready, window: &Window, taken: Result<Taken, Problem>, finishe
     };
     let marks = journals(&ready.tags.instances);
     let summary = json!({ "id": ready.id, "verdict": verdict, "window_ms": window.window_ms, "journals": marks });
-    out.object("backup", &json!({ "id": ready.id, "verdict": verdict, "window_ms": window.window_ms, "journals": marks, "set": ready.plan.set }));
+    out.object(
+        "backup",
+        &json!({ "id": ready.id, "verdict": verdict, "window_ms": window.window_ms, "journals": marks, "set": ready.plan.set }),
+    );
     let code = if was_interrupted {
         out.problem(&Problem::new(Code::Interrupted, Code::Interrupted.says()))
     } else if let Some(p) = snapshot_problem {
@@ -327,7 +349,8 @@ fn left(ready: &Ready, p: &Problem, out: Out) -> u8 {
     });
     let p = match p.code {
         Code::LeftFrozen => p.clone(),
-        _ => Problem::new(Code::LeftFrozen, format!("the thaw is not confirmed: {}: {}", p.code, p.detail)).next("run `sudo snapfreeze thaw` now"),
+        _ => Problem::new(Code::LeftFrozen, format!("the thaw is not confirmed: {}: {}", p.code, p.detail))
+            .next("run `sudo snapfreeze thaw` now"),
     };
     say_problem(Some(ready.id), &p, out)
 }

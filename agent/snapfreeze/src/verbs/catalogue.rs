@@ -22,7 +22,8 @@ const FOR_EVER: &str = "9999-12-31T00:00:00Z";
 pub fn dirs(config: &Config, place: &cli::Where) -> Result<Vec<PathBuf>, Problem> {
     let dirs = if place.to.is_empty() { &config.backup.to } else { &place.to };
     if dirs.is_empty() {
-        return Err(Problem::new(Code::UsageInvalid, "no catalogue directory is known").next("name it with --to DIR, or set [backup] to = [\"DIR\"]"));
+        return Err(Problem::new(Code::UsageInvalid, "no catalogue directory is known")
+            .next("name it with --to DIR, or set [backup] to = [\"DIR\"]"));
     }
     Ok(dirs.clone())
 }
@@ -86,10 +87,8 @@ pub fn show(config: &Config, args: &cli::One, out: Out) -> u8 {
     out.say(format!("{}  {}  {}", e.state.word().to_uppercase(), e.name, e.dir.display()));
     match &e.state {
         State::Set { manifest, tags } => {
-            if let Some(w) = &manifest.window {
-                if !out.json {
-                    say_window(w, out);
-                }
+            if let (Some(w), false) = (&manifest.window, out.json) {
+                say_window(w, out);
             }
             say_marks(&tags.instances, out);
             if let Verdict::Broken(r) = &tags.verdict {
@@ -134,7 +133,10 @@ pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
                 out.say(format!("changed  {path}: {what}"));
             }
             if !r.good() {
-                return out.problem(&Problem::new(Code::CatalogueDamaged, "the set is not what was recorded").next("do not restore from it; use another set"));
+                return out.problem(
+                    &Problem::new(Code::CatalogueDamaged, "the set is not what was recorded")
+                        .next("do not restore from it; use another set"),
+                );
             }
             let by = if r.checksums { "sizes and checksums" } else { "sizes only" };
             out.say(format!("{} files, {} bytes as recorded ({by})", r.files, r.bytes));
@@ -142,7 +144,9 @@ pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
                 Verdict::Held => exit::DONE,
                 // Intact, and still not consistent: no path gives 0 for such a set.
                 Verdict::Pending => out.problem(&Problem::new(Code::WindowBroken, "the files are intact, but the set has no verdict")),
-                Verdict::Broken(r) => out.problem(&Problem::new(Code::WindowBroken, format!("the files are intact, but the set is broken: {r}"))),
+                Verdict::Broken(r) => {
+                    out.problem(&Problem::new(Code::WindowBroken, format!("the files are intact, but the set is broken: {r}")))
+                }
             }
         }
         Err(e) => out.problem(&e.problem()),
@@ -162,7 +166,11 @@ pub fn keep(config: &Config, args: &cli::Keep, out: Out) -> u8 {
     match done {
         Ok(_) => {
             out.object("keep", &json!({ "id": entry.name, "until": (!args.drop).then_some(until), "reason": args.reason }));
-            out.say(if args.drop { format!("{} follows the retention again", entry.name) } else { format!("{} is kept until {}", entry.name, crate::when(until)) });
+            out.say(if args.drop {
+                format!("{} follows the retention again", entry.name)
+            } else {
+                format!("{} is kept until {}", entry.name, crate::when(until))
+            });
             exit::DONE
         }
         Err(e) => out.problem(&e.problem()),

@@ -47,7 +47,8 @@ fn nagios(lines: &[Check], worst: Level) -> u8 {
         Level::Warn => ("WARNING", 1),
         Level::Fail => ("CRITICAL", 2),
     };
-    let bad: Vec<String> = lines.iter().filter(|l| l.level == worst && worst != Level::Ok).map(|l| format!("{}: {}", l.name, l.text)).collect();
+    let bad: Vec<String> =
+        lines.iter().filter(|l| l.level == worst && worst != Level::Ok).map(|l| format!("{}: {}", l.name, l.text)).collect();
     let text = if bad.is_empty() { format!("{} checks passed", lines.len()) } else { bad.join("; ") };
     Out { json: false }.say(format!("SNAPFREEZE {word} - {}", text.replace(['\n', '|'], " ")));
     code
@@ -93,18 +94,35 @@ fn host(config: &Config, lines: &mut Vec<Check>) {
         line(lines, "configuration", Level::Ok, format!("{} is not there: defaults, instances by discovery", config.path.display()));
     }
     match rustix::fs::statfs(&config.dirs.run) {
-        Ok(s) if MEMORY_FS.contains(&(s.f_type as i64)) => line(lines, "run directory", Level::Ok, format!("{} is in memory", config.dirs.run.display())),
-        Ok(_) => line(lines, "run directory", Level::Warn, format!("{} lies on a disk, which may be frozen: put it on tmpfs", config.dirs.run.display())),
+        Ok(s) if MEMORY_FS.contains(&s.f_type) => {
+            line(lines, "run directory", Level::Ok, format!("{} is in memory", config.dirs.run.display()))
+        }
+        Ok(_) => line(
+            lines,
+            "run directory",
+            Level::Warn,
+            format!("{} lies on a disk, which may be frozen: put it on tmpfs", config.dirs.run.display()),
+        ),
         Err(e) => line(lines, "run directory", Level::Fail, format!("{}: {e}", config.dirs.run.display())),
     }
     match rustix::fs::statvfs(&config.dirs.state) {
-        Ok(s) if s.f_bavail * s.f_frsize < 1 << 20 => line(lines, "journal", Level::Fail, format!("less than 1 MiB is free at {}: freezes will be refused", config.dirs.state.display())),
+        Ok(s) if s.f_bavail * s.f_frsize < 1 << 20 => line(
+            lines,
+            "journal",
+            Level::Fail,
+            format!("less than 1 MiB is free at {}: freezes will be refused", config.dirs.state.display()),
+        ),
         Ok(_) => line(lines, "journal", Level::Ok, config.dirs.journal().display().to_string()),
         Err(e) => line(lines, "journal", Level::Fail, format!("{}: {e}", config.dirs.state.display())),
     }
     if let Ok(rules) = config.window.rules(None) {
         let limit = rules.wd_suspend_limit.secs();
-        let text = format!("hold {} s, engine limit {}, time-out {} s", rules.hold.ms() / 1000, limit.map_or("none".into(), |l| format!("{l} s")), rules.external_freeze_timeout_s);
+        let text = format!(
+            "hold {} s, engine limit {}, time-out {} s",
+            rules.hold.ms() / 1000,
+            limit.map_or("none".into(), |l| format!("{l} s")),
+            rules.external_freeze_timeout_s
+        );
         match limit {
             Some(_) => line(lines, "window", Level::Ok, text),
             None => line(lines, "window", Level::Warn, format!("{text}: when agent and watchdog are dead, nothing thaws")),
@@ -114,7 +132,9 @@ fn host(config: &Config, lines: &mut Vec<Check>) {
 
 fn instances(config: &Config, lines: &mut Vec<Check>) {
     let set = match instances::open(config) {
-        Ok(s) if s.is_empty() => return line(lines, "instances", Level::Fail, "none is configured and none was found: add an [[instance]] table"),
+        Ok(s) if s.is_empty() => {
+            return line(lines, "instances", Level::Fail, "none is configured and none was found: add an [[instance]] table");
+        }
         Ok(s) => s,
         Err(p) => return line(lines, "instances", Level::Fail, format!("{} ({})", p.detail, p.next)),
     };
@@ -159,7 +179,9 @@ fn places(i: &engine::Instance, by: protocol::BootMs, name: &str, lines: &mut Ve
         Err(e) => return line(lines, &label, Level::Fail, crate::chain(&e)),
     };
     match cover::check(&seen, &Contains::Trees(wanted.iter().map(|w| w.path.clone()).collect())) {
-        Ok(c) => line(lines, &label, Level::Ok, format!("{} paths on {} file systems, disks {}", wanted.len(), c.sync.len(), c.disks.join(", "))),
+        Ok(c) => {
+            line(lines, &label, Level::Ok, format!("{} paths on {} file systems, disks {}", wanted.len(), c.sync.len(), c.disks.join(", ")))
+        }
         Err(p) => line(lines, &label, Level::Fail, format!("{}: {} ({})", p.code, p.detail, p.next)),
     }
 }
@@ -175,7 +197,12 @@ fn age(config: &Config, args: &cli::Check, lines: &mut Vec<Check>) {
             let age = Duration::from_millis((wall_now().0 - at.0).max(0) as u64);
             let text = format!("the last held set is {} old", humantime::format_duration(Duration::from_secs(age.as_secs())));
             match age > max {
-                true => line(lines, "age", Level::Fail, format!("{text}, more than max_age {}: run a backup and find out why none was made", humantime::format_duration(max))),
+                true => line(
+                    lines,
+                    "age",
+                    Level::Fail,
+                    format!("{text}, more than max_age {}: run a backup and find out why none was made", humantime::format_duration(max)),
+                ),
                 false => line(lines, "age", Level::Ok, text),
             }
         }

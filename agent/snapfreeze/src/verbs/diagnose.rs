@@ -52,7 +52,8 @@ fn write(config: &Config, dir: &Path) -> std::io::Result<Vec<String>> {
     let by = boot_now().plus(20_000);
     let engines = match instances::open(config) {
         Ok(set) => {
-            let facts: Vec<_> = set.iter().map(|i| json!({ "instance": i.name, "facts": i.engine.discover(by).map_err(|e| crate::chain(&e)) })).collect();
+            let facts: Vec<_> =
+                set.iter().map(|i| json!({ "instance": i.name, "facts": i.engine.discover(by).map_err(|e| crate::chain(&e)) })).collect();
             json!({ "instances": facts, "layout": layout::of(&set, by).map_err(|p| p.detail) })
         }
         Err(p) => json!({ "problem": p }),

@@ -45,7 +45,9 @@ pub async fn freeze(config: &Config, args: &cli::Freeze, out: Out) -> u8 {
         Err(p) => out.problem(p),
     };
     out.marker(&match &answer {
-        Ok(r) => typed("freeze", &json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) })),
+        Ok(r) => {
+            typed("freeze", &json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) }))
+        }
         Err(p) => typed("problem", &json!({ "id": id, "code": p.code, "detail": p.detail })),
     });
     code
@@ -138,8 +140,14 @@ pub async fn states(config: &Config) -> Result<Vec<InstanceFrozen>, Problem> {
 pub async fn rehearse(config: &Config, args: &cli::Rehearse, out: Out) -> u8 {
     let id = new_id();
     let caller = Caller::new(config);
-    let request =
-        FreezeRequest { id, instances: args.instances.clone(), hold_ms: Some(args.hold), issued_at: None, not_after: None, by: "rehearse".into() };
+    let request = FreezeRequest {
+        id,
+        instances: args.instances.clone(),
+        hold_ms: Some(args.hold),
+        issued_at: None,
+        not_after: None,
+        by: "rehearse".into(),
+    };
     let reply = tokio::select! {
         a = caller.freeze(&request) => a,
         () = interrupted() => return interrupted_freeze(&caller, id, out).await,

@@ -32,11 +32,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// `root` is `/`, or a recorded tree in tests.
 pub fn look(root: &Path) -> Vec<Check> {
-    let mut found: Vec<String> = SIGNS
-        .iter()
-        .filter(|(p, _)| root.join(p).exists())
-        .map(|(p, what)| format!("{what} (/{p})"))
-        .collect();
+    let mut found: Vec<String> = SIGNS.iter().filter(|(p, _)| root.join(p).exists()).map(|(p, what)| format!("{what} (/{p})")).collect();
     let mut left = MAX_FILES;
     for j in JOBS {
         scan(root, &root.join(j), 6, &mut left, &mut found);

@@ -75,7 +75,9 @@ async fn emergency(config: &Config, out: Out) -> u8 {
         let left: Vec<&InstanceName> = after.iter().filter(|(_, f)| *f != Frozen::No).map(|(n, _)| n).collect();
         out.object("thaw", &json!({ "thawed": false, "instances": left }));
         for n in left {
-            out.say(format!("STILL FROZEN: run `irisstat -W` in the bin directory of {n} (IRIS), or `mupip freeze -off -override \"*\"` (GT.M)"));
+            out.say(format!(
+                "STILL FROZEN: run `irisstat -W` in the bin directory of {n} (IRIS), or `mupip freeze -off -override \"*\"` (GT.M)"
+            ));
         }
         exit::LEFT_FROZEN
     }

@@ -47,8 +47,7 @@ impl GtmDb {
     pub fn copy_slowly(&self, to: &Path, spread_ms: u64) -> Result<Copied<'_>, String> {
         std::fs::create_dir_all(to).map_err(|e| e.to_string())?;
         for r in &self.regions {
-            copy_file_plain(&r.file, &file_in(to, &r.file), spread_ms)
-                .map_err(|e| e.to_string())?;
+            copy_file_plain(&r.file, &file_in(to, &r.file), spread_ms).map_err(|e| e.to_string())?;
         }
         self.copied(to)
     }
@@ -59,10 +58,7 @@ impl GtmDb {
         if !gld.exists() {
             self.gde(&gld, |r| file_in(dir, &r.file), Sizes::default())?;
         }
-        Ok(Copied {
-            db: self,
-            dir: dir.to_owned(),
-        })
+        Ok(Copied { db: self, dir: dir.to_owned() })
     }
 }
 
@@ -83,9 +79,7 @@ impl Copied<'_> {
     /// `mupip integ -file` on each; it sees files only. `Err`: torn, with what it said.
     pub fn verify(&self) -> Result<(), Torn> {
         for file in self.files() {
-            let out = self
-                .mupip(&["integ", "-file", &file.to_string_lossy()])
-                .map_err(Torn)?;
+            let out = self.mupip(&["integ", "-file", &file.to_string_lossy()]).map_err(Torn)?;
             let said = format!("{}{}", out.err(), out.out());
             if out.code() != Some(0) || !said.contains("No errors detected by integ") {
                 return Err(Torn(said));
@@ -101,20 +95,10 @@ impl Copied<'_> {
         let mut redirects = Vec::new();
         for r in &self.db.regions {
             journals.push(r.journal.to_string_lossy().into_owned());
-            redirects.push(format!(
-                "{}={}",
-                r.file.display(),
-                file_in(&self.dir, &r.file).display()
-            ));
+            redirects.push(format!("{}={}", r.file.display(), file_in(&self.dir, &r.file).display()));
         }
         let redirect = format!("-redirect={}", redirects.join(","));
-        let args = [
-            "journal",
-            "-recover",
-            "-forward",
-            &redirect,
-            &journals.join(","),
-        ];
+        let args = ["journal", "-recover", "-forward", &redirect, &journals.join(",")];
         let out = self.db.must(self.mupip(&args))?;
         Ok(format!("{}{}", out.err(), out.out()))
     }
@@ -123,8 +107,7 @@ impl Copied<'_> {
     pub fn release(&self) -> Result<(), String> {
         for file in self.files() {
             let file = file.to_string_lossy();
-            self.db
-                .must(self.mupip(&["rundown", "-file", &file, "-override"]))?;
+            self.db.must(self.mupip(&["rundown", "-file", &file, "-override"]))?;
         }
         Ok(())
     }
@@ -135,15 +118,8 @@ impl Copied<'_> {
         for r in &self.db.regions {
             code += &format!("write +$order(^{}(\"r\"),-1),! ", r.global);
         }
-        let call = self.db.call(
-            "mumps",
-            &["-run", "%XCMD", &code],
-            &self.dir.join("copy.gld"),
-        )?;
+        let call = self.db.call("mumps", &["-run", "%XCMD", &code], &self.dir.join("copy.gld"))?;
         let out = self.db.must(super::run(call))?;
-        out.out()
-            .lines()
-            .map(|l| l.parse().map_err(|_| format!("no number: {l}")))
-            .collect()
+        out.out().lines().map(|l| l.parse().map_err(|_| format!("no number: {l}"))).collect()
     }
 }

@@ -34,10 +34,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self {
-            blocks: 4_000,
-            buffers: 1_024,
-        }
+        Self { blocks: 4_000, buffers: 1_024 }
     }
 }
 
@@ -85,11 +82,7 @@ impl GtmDb {
                 }
             })
             .collect();
-        let db = Self {
-            dir: dir.to_owned(),
-            dist,
-            regions,
-        };
+        let db = Self { dir: dir.to_owned(), dist, regions };
         db.gde(&db.gld(), |r| r.file.clone(), sizes)?;
         db.must(db.mupip(&["create"]))?;
         db.must(db.mupip(&["set", "-journal=enable,on,before", "-region", "*"]))?;
@@ -115,12 +108,7 @@ impl GtmDb {
         )
     }
 
-    fn gde(
-        &self,
-        gld: &Path,
-        file: impl Fn(&Region) -> PathBuf,
-        sizes: Sizes,
-    ) -> Result<(), String> {
+    fn gde(&self, gld: &Path, file: impl Fn(&Region) -> PathBuf, sizes: Sizes) -> Result<(), String> {
         let mut script = String::new();
         for r in &self.regions {
             let (name, file) = (&r.name, file(r));
@@ -144,21 +132,13 @@ impl GtmDb {
         let out = self.must(run(call))?;
         // GDE ends with 0 whatever happened.
         let said = format!("{}{}", out.err(), out.out());
-        if said.contains("Verification OK") {
-            Ok(())
-        } else {
-            Err(said)
-        }
+        if said.contains("Verification OK") { Ok(()) } else { Err(said) }
     }
 
     fn call(&self, tool: &str, args: &[&str], gld: &Path) -> Result<Call, String> {
         let path = self.dist.join(tool);
         let program = Program::find(&path.to_string_lossy()).map_err(|e| e.to_string())?;
-        let routines = format!(
-            "{} {}/libgtmutil.so",
-            self.dir.join("m").display(),
-            self.dist.display()
-        );
+        let routines = format!("{} {}/libgtmutil.so", self.dir.join("m").display(), self.dist.display());
         let mut call = Call::new(&program, args)
             .env("gtm_dist", &self.dist)
             .env("gtmgbldir", gld)
@@ -181,11 +161,7 @@ impl GtmDb {
     /// Exit code 0, or everything that it said.
     pub fn must(&self, out: Result<Output, String>) -> Result<Output, String> {
         let out = out?;
-        if out.code() == Some(0) {
-            Ok(out)
-        } else {
-            Err(format!("{:?}: {}{}", out.ended, out.err(), out.out()))
-        }
+        if out.code() == Some(0) { Ok(out) } else { Err(format!("{:?}: {}{}", out.ended, out.err(), out.out())) }
     }
 
     /// The raw flag of every region, by GT.M's own tool and not by our engine's code.
@@ -211,6 +187,5 @@ impl Drop for GtmDb {
 }
 
 fn run(call: Call) -> Result<Output, String> {
-    call.run(boot_now().plus(CALL_MS), None)
-        .map_err(|e| e.to_string())
+    call.run(boot_now().plus(CALL_MS), None).map_err(|e| e.to_string())
 }

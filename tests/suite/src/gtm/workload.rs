@@ -22,10 +22,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            pause_ms: 1,
-            value: 200,
-        }
+        Self { pause_ms: 1, value: 200 }
     }
 }
 
@@ -60,11 +57,7 @@ impl GtmDb {
         let mut args = vec!["-run", "wl"];
         args.extend(line.split(' '));
         let call = self.call("mumps", &args, &self.gld())?;
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(record)
-            .map_err(|e| e.to_string())?;
+        let mut file = File::options().create(true).append(true).open(record).map_err(|e| e.to_string())?;
         let mut running = Running::start(call).map_err(|e| e.to_string())?;
         let pid = running.id();
         let shared = Arc::new(Shared::default());
@@ -72,23 +65,17 @@ impl GtmDb {
         let thread = std::thread::spawn(move || {
             while let Ok(Some(line)) = next(&mut running, &ours) {
                 let mut words = line.split(' ');
-                let (Some("commit"), Some(n), Some(us)) = (
-                    words.next(),
-                    words.next().and_then(|w| w.parse::<u64>().ok()),
-                    words.next().and_then(|w| w.parse::<u64>().ok()),
-                ) else {
+                let (Some("commit"), Some(n), Some(us)) =
+                    (words.next(), words.next().and_then(|w| w.parse::<u64>().ok()), words.next().and_then(|w| w.parse::<u64>().ok()))
+                else {
                     ours.trouble.lock().expect("no panic").push_str(&line);
                     continue;
                 };
                 let before = ours.last_commit_us.swap(us, Ordering::SeqCst);
                 if before != 0 {
-                    ours.longest_gap_us
-                        .fetch_max(us.saturating_sub(before), Ordering::SeqCst);
+                    ours.longest_gap_us.fetch_max(us.saturating_sub(before), Ordering::SeqCst);
                 }
-                if writeln!(file, "{n} {us}")
-                    .and_then(|()| file.sync_data())
-                    .is_err()
-                {
+                if writeln!(file, "{n} {us}").and_then(|()| file.sync_data()).is_err() {
                     break;
                 }
                 ours.last.store(n, Ordering::SeqCst);
@@ -96,13 +83,7 @@ impl GtmDb {
             }
             // `running` is killed and reaped here.
         });
-        let workload = Workload {
-            shared,
-            thread: Some(thread),
-            pid,
-            mupip: self.dist.join("mupip"),
-            dist: self.dist.clone(),
-        };
+        let workload = Workload { shared, thread: Some(thread), pid, mupip: self.dist.join("mupip"), dist: self.dist.clone() };
         workload.wait_for(3, 20_000)?;
         Ok(workload)
     }
@@ -139,9 +120,7 @@ impl Workload {
     /// The gap that is open right now counts too: a stalled writer prints nothing.
     pub fn stalled_for_ms(&self) -> u64 {
         let last = self.shared.last_commit_us.load(Ordering::SeqCst) / 1000;
-        u64::try_from(doors::clock::wall_now().0)
-            .unwrap_or(0)
-            .saturating_sub(last)
+        u64::try_from(doors::clock::wall_now().0).unwrap_or(0).saturating_sub(last)
     }
 
     pub fn pid(&self) -> u32 {
@@ -168,10 +147,7 @@ impl Workload {
     }
 
     fn end(&mut self) {
-        if let (Some(thread), Ok(mupip)) = (
-            self.thread.take(),
-            doors::exec::Program::find(&self.mupip.to_string_lossy()),
-        ) {
+        if let (Some(thread), Ok(mupip)) = (self.thread.take(), doors::exec::Program::find(&self.mupip.to_string_lossy())) {
             let _ = doors::exec::Call::new(&mupip, ["stop", &self.pid.to_string()])
                 .env("gtm_dist", &self.dist)
                 .run(boot_now().plus(5_000), None);

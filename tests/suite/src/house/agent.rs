@@ -12,7 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const SCRIPTS: [(&str, &str); 3] = [
-    ("freeze", "sleep $(cat freeze.sleep 2>/dev/null || echo 0); code=$(cat freeze.exit 2>/dev/null || echo 0); [ $code = 0 ] && echo > frozen; exit $code"),
+    (
+        "freeze",
+        "sleep $(cat freeze.sleep 2>/dev/null || echo 0); code=$(cat freeze.exit 2>/dev/null || echo 0); [ $code = 0 ] && echo > frozen; exit $code",
+    ),
     ("thaw", "code=$(cat thaw.exit 2>/dev/null || echo 0); [ $code = 0 ] && rm -f frozen; exit $code"),
     ("is_frozen", "[ -e is_frozen.exit ] && exit $(cat is_frozen.exit); [ -e frozen ]"),
 ];
@@ -78,7 +81,8 @@ impl Agent {
     fn run(mut self, instances: &str) -> Self {
         self.write_config(instances);
         let log = std::fs::File::create(self.dir.path().join("agent.log")).expect("a log");
-        let child = Command::new(snapfreeze()).arg("agent").env("SNAPFREEZE_CONFIG", self.config()).stdin(Stdio::null()).stderr(log).spawn();
+        let child =
+            Command::new(snapfreeze()).arg("agent").env("SNAPFREEZE_CONFIG", self.config()).stdin(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("the agent starts"));
         for _ in 0..400 {
             if UnixStream::connect(self.socket()).is_ok() {

@@ -28,7 +28,9 @@ impl Document {
         let at = format!("{} {path} {}", method.to_uppercase(), reply.status);
         let response = &self.doc["paths"][path][method.to_lowercase()]["responses"][reply.status.to_string()];
         let content = response["content"].as_object().ok_or_else(|| format!("{at} is not described: {reply:?}"))?;
-        let media = content.get(&reply.content_type).ok_or_else(|| format!("{at}: content type {:?} is not described: {}", reply.content_type, reply.body))?;
+        let media = content
+            .get(&reply.content_type)
+            .ok_or_else(|| format!("{at}: content type {:?} is not described: {}", reply.content_type, reply.body))?;
         let schema = media["schema"].clone();
         let value = if reply.content_type == "application/json" { reply.json() } else { Value::String(reply.body.clone()) };
         self.valid(&schema, &value).map_err(|e| format!("{at}: {e}: {value}"))?;
@@ -84,7 +86,9 @@ impl Document {
         let mut all = BTreeSet::new();
         for (path, methods) in self.doc["paths"].as_object().expect("paths") {
             for (method, operation) in methods.as_object().expect("methods") {
-                all.extend(operation["responses"].as_object().expect("responses").keys().map(|s| format!("{} {path} {s}", method.to_uppercase())));
+                all.extend(
+                    operation["responses"].as_object().expect("responses").keys().map(|s| format!("{} {path} {s}", method.to_uppercase())),
+                );
             }
         }
         for (name, schema) in self.doc["components"]["schemas"].as_object().expect("schemas") {

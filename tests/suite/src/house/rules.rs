@@ -35,7 +35,11 @@ pub fn read(name: &str) -> String {
 /// `(path, text)` of the Rust sources whose path begins with one of `below`.
 pub fn sources(below: &[&str]) -> Vec<(String, String)> {
     let wanted = |name: &str| name.ends_with(".rs") && below.iter().any(|b| name.starts_with(b));
-    files().into_iter().filter(|(name, _)| wanted(name)).map(|(name, path)| (name, std::fs::read_to_string(path).expect("a source"))).collect()
+    files()
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("a source")))
+        .collect()
 }
 
 /// Lines that are code: without comments, and without the tests at the file's end.
@@ -51,16 +55,16 @@ pub fn words(name: &str, text: &str, forbidden: &[&str]) -> Vec<String> {
 }
 
 /// What a pure crate never names.
-pub const IMPURE: [&str; 11] = [
-    "std::fs", "std::process", "std::net", "std::env", "std::thread", "std::io", "SystemTime", "Instant", "std::time", "tokio", "rustix",
-];
+pub const IMPURE: [&str; 11] =
+    ["std::fs", "std::process", "std::net", "std::env", "std::thread", "std::io", "SystemTime", "Instant", "std::time", "tokio", "rustix"];
 pub const PROCESSES: [&str; 5] = ["process::Command", "CommandExt", "posix_spawn", "libc::fork", "execv"];
 pub const CLOCKS: [&str; 6] = ["SystemTime", "Instant::now", "clock_gettime", "Timestamp::now", "Zoned::now", "Utc::now"];
 pub const UNFINISHED: [&str; 3] = ["todo!(", "unimplemented!(", "dbg!("];
 
 /// The journal's directory is written by its own module: elsewhere no call that writes stands near its name.
 pub fn journal_writes(name: &str, text: &str) -> Vec<String> {
-    const WRITES: [&str; 8] = ["fs::write", "OpenOptions", "File::create", "fs::rename", "remove_file", "remove_dir", "set_permissions", "create_dir"];
+    const WRITES: [&str; 8] =
+        ["fs::write", "OpenOptions", "File::create", "fs::rename", "remove_file", "remove_dir", "set_permissions", "create_dir"];
     let lines: Vec<&str> = text.lines().collect();
     let near = |n: usize| &lines[n.saturating_sub(3)..(n + 4).min(lines.len())];
     let named = lines.iter().enumerate().filter(|(_, l)| l.contains(".journal()") || l.contains(".entry\""));
@@ -127,7 +131,8 @@ pub fn foreign(name: &str, text: &str) -> Vec<String> {
 
 /// `make NAME` in a document must be a target.
 pub fn make_targets(document: &str, makefile: &str) -> Vec<String> {
-    let targets: BTreeSet<&str> = makefile.lines().filter(|l| !l.starts_with(['\t', '#', '.'])).filter_map(|l| l.split_once(':')).map(|(t, _)| t).collect();
+    let targets: BTreeSet<&str> =
+        makefile.lines().filter(|l| !l.starts_with(['\t', '#', '.'])).filter_map(|l| l.split_once(':')).map(|(t, _)| t).collect();
     let quoted = document.split('`').skip(1).step_by(2).chain(document.lines().filter(|l| l.trim_start().starts_with("make ")));
     let named = quoted.filter_map(|q| q.trim().split_once("make ").map(|(_, rest)| rest));
     let words = named.filter_map(|rest| rest.split_whitespace().find(|w| !w.contains('=')));
@@ -168,7 +173,9 @@ pub fn kebab_variants(source: &str, name: &str) -> Vec<String> {
     let variants = body.lines().map(str::trim).filter(|l| l.starts_with(|c: char| c.is_ascii_uppercase()));
     let name_of = |l: &str| l.split(['(', ',', ' ', '{']).next().unwrap_or(l).to_owned();
     let kebab = |v: String| {
-        let parts = v.char_indices().map(|(i, c)| if c.is_uppercase() && i > 0 { format!("-{}", c.to_lowercase()) } else { c.to_lowercase().to_string() });
+        let parts = v
+            .char_indices()
+            .map(|(i, c)| if c.is_uppercase() && i > 0 { format!("-{}", c.to_lowercase()) } else { c.to_lowercase().to_string() });
         parts.collect::<String>()
     };
     variants.map(name_of).map(kebab).collect()
@@ -178,7 +185,11 @@ pub fn kebab_variants(source: &str, name: &str) -> Vec<String> {
 pub fn verbs(help: &str) -> Vec<String> {
     let (_, rest) = help.split_once("\nCommands:\n").expect("a list of commands");
     let list = rest.lines().take_while(|l| !l.trim().is_empty());
-    list.filter(|l| l.starts_with("  ") && !l.starts_with("   ")).filter_map(|l| l.split_whitespace().next()).filter(|v| *v != "help").map(str::to_owned).collect()
+    list.filter(|l| l.starts_with("  ") && !l.starts_with("   "))
+        .filter_map(|l| l.split_whitespace().next())
+        .filter(|v| *v != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Entries of clippy.toml's bans: path and reason.

@@ -55,8 +55,12 @@ fn plain(s: &str) -> String {
 
 /// The names that skipped must be those of the list, no more and no fewer.
 pub fn compare(found: &[(String, String)], list: &str) -> Result<(), String> {
-    let listed: BTreeSet<&str> =
-        list.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(|l| l.split_once(": ").map_or(l, |(n, _)| n)).collect();
+    let listed: BTreeSet<&str> = list
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .map(|l| l.split_once(": ").map_or(l, |(n, _)| n))
+        .collect();
     let seen: BTreeSet<&str> = found.iter().map(|(n, _)| n.as_str()).collect();
     let more: Vec<_> = seen.difference(&listed).collect();
     let fewer: Vec<_> = listed.difference(&seen).collect();

@@ -78,7 +78,9 @@ impl Db {
     pub fn config(&self) -> String {
         match self {
             Self::Gtm(db) => db.config_toml("GTM"),
-            Self::Iris { root } => format!("[[instance]]\nengine = \"iris\"\nname = \"IRIS\"\nprogram = \"{}\"\n", root.join("bin/iris").display()),
+            Self::Iris { root } => {
+                format!("[[instance]]\nengine = \"iris\"\nname = \"IRIS\"\nprogram = \"{}\"\n", root.join("bin/iris").display())
+            }
         }
     }
 
@@ -136,7 +138,9 @@ impl Db {
                     let text = format!("{}{}", out.err(), out.out());
                     let clean = out.code() == Some(0) && text.contains("No errors detected by integ");
                     good &= clean;
-                    let tells = |l: &&str| l.contains("No errors") || l.contains("suspect") || (l.contains("%GTM-") && !l.contains("DBSHMNAMEDIFF"));
+                    let tells = |l: &&str| {
+                        l.contains("No errors") || l.contains("suspect") || (l.contains("%GTM-") && !l.contains("DBSHMNAMEDIFF"))
+                    };
                     let shown = text.lines().find(tells).unwrap_or("no answer").trim().to_owned();
                     said.push(format!("{}: {shown}", r.name));
                     commands.push(format!("gtm_dist={0} {0}/mupip integ -file {1}", db.dist.display(), file.display()));

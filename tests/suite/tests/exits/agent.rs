@@ -123,7 +123,11 @@ fn no_step_of_the_wall_clock_moves_the_end_of_a_hold() {
         let thaw_by = h.points.seen().iter().find(|p| p.name == "agent.entry.before").unwrap().at_ms + 2_000;
         h.until("the thaw", 10_000, || h.engine.history().iter().any(|x| x.what == What::Thawed));
         let issued = h.engine.history().iter().find(|x| matches!(x.what, What::ThawCalled | What::Thawed)).unwrap().at_ms;
-        assert!((thaw_by - 100..=thaw_by + 1_000).contains(&issued), "step {step}: thawed {} ms from thaw_by", issued as i64 - thaw_by as i64);
+        assert!(
+            (thaw_by - 100..=thaw_by + 1_000).contains(&issued),
+            "step {step}: thawed {} ms from thaw_by",
+            issued as i64 - thaw_by as i64
+        );
         ends(&h.call(&["thaw", "--id", &id]), 3, "hold ran out");
         // The agent comes back inside a hold under another clock: it thaws at once all the same.
         let id = new_id();

@@ -34,7 +34,13 @@ fn code_1_unknown_backup() {
 #[test]
 fn code_2_bad_arguments_and_a_bad_configuration_where_the_emergency_still_works() {
     let h = host();
-    for args in [&["freeze", "--hold", "soon"][..], &["freeze", "--id", "1"], &["nonsense"], &["freeze", "--not-after", "1"], &["thaw", "--hold", "1s"]] {
+    for args in [
+        &["freeze", "--hold", "soon"][..],
+        &["freeze", "--id", "1"],
+        &["nonsense"],
+        &["freeze", "--not-after", "1"],
+        &["thaw", "--hold", "1s"],
+    ] {
         let e = h.call(args);
         assert_eq!(e.code, Some(2), "{args:?}: {e:?}");
     }

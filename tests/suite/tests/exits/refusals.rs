@@ -116,7 +116,9 @@ fn a_thaw_before_its_freeze_leaves_a_tombstone_that_survives_a_restart() {
 #[test]
 fn an_instance_that_is_starting_refuses_logins_or_does_not_journal() {
     let h = host();
-    for (fault, name) in [("state=starting", "Refused.Instance"), ("login=refused", "Refused.Instance"), ("journal_frozen=1", "Refused.Journaling")] {
+    for (fault, name) in
+        [("state=starting", "Refused.Instance"), ("login=refused", "Refused.Instance"), ("journal_frozen=1", "Refused.Journaling")]
+    {
         h.engine.sim().ctl(&[fault]);
         ends(&h.call(&["freeze"]), 4, name);
         let key = fault.split('=').next().unwrap();

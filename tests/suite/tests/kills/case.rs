@@ -82,7 +82,13 @@ impl std::fmt::Display for Victims {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let restart = if !self.victims.agent && self.pre == Pre::None { "" } else if self.restart { ", restarted" } else { ", not restarted" };
+        let restart = if !self.victims.agent && self.pre == Pre::None {
+            ""
+        } else if self.restart {
+            ", restarted"
+        } else {
+            ", not restarted"
+        };
         write!(f, "{:?} {:?} {}: {}{restart}", self.flow, self.pre, self.point, self.victims)
     }
 }
@@ -179,7 +185,15 @@ impl Case {
     }
 
     /// `engine.Frozen` and the like: nobody can be held inside the engine, so its history is read each millisecond.
-    fn kill_in_the_engine(&self, host: &Host, began_ms: u64, over: &AtomicBool, killed: &AtomicU64, died: &Mutex<Vec<&'static str>>, dead: &AtomicBool) {
+    fn kill_in_the_engine(
+        &self,
+        host: &Host,
+        began_ms: u64,
+        over: &AtomicBool,
+        killed: &AtomicU64,
+        died: &Mutex<Vec<&'static str>>,
+        dead: &AtomicBool,
+    ) {
         let Some(what) = self.point.strip_prefix(ENGINE) else { return };
         let mark = host.points.path().display().to_string();
         let until = boot_now().plus(CALLER_MS);

@@ -42,16 +42,23 @@ pub fn judge(case: &Case, host: &Host, f: &Facts) -> Result<Shown, String> {
         let frozen = rest[n].at_ms;
         let after = &rest[n + 1..];
         let end = after.iter().find(|h| matches!(h.what, What::Thawed | What::LimitThawed)).ok_or_else(|| tell("left frozen".into()))?;
-        let issued = after.iter().find(|h| matches!(h.what, What::ThawCalled | What::Thawed | What::LimitThawed)).map_or(end.at_ms, |h| h.at_ms);
+        let issued =
+            after.iter().find(|h| matches!(h.what, What::ThawCalled | What::Thawed | What::LimitThawed)).map_or(end.at_ms, |h| h.at_ms);
         shown.frozen = true;
         shown.issued_ms.get_or_insert(issued as i64 - by as i64);
         shown.by_limit |= end.what == What::LimitThawed;
         let latest = latest(case, f, by, frozen);
-        let sent = |p: &&Seen| matches!(p.name.as_str(), "agent.thawer.before" | "watchdog.thaw.before") && p.at_ms + 1_000 >= frozen && p.at_ms <= latest;
+        let sent = |p: &&Seen| {
+            matches!(p.name.as_str(), "agent.thawer.before" | "watchdog.thaw.before") && p.at_ms + 1_000 >= frozen && p.at_ms <= latest
+        };
         if issued > latest && issued <= latest + HEARD_MS && f.points.iter().any(|p| sent(&p)) {
             shown.heard_late = true;
         } else if issued > latest {
-            return Err(tell(format!("the first thaw was issued {} ms after thaw_by, {} ms too late", issued as i64 - by as i64, issued - latest)));
+            return Err(tell(format!(
+                "the first thaw was issued {} ms after thaw_by, {} ms too late",
+                issued as i64 - by as i64,
+                issued - latest
+            )));
         }
         rest = after;
     }

@@ -47,7 +47,13 @@ fn cases(flow: Flow, points: &[String], sets: &[Victims], both: bool, restart_al
                 (false, _) => &[true],
                 (true, _) if restart_always => &[true],
                 (true, true) => &[true, false],
-                (true, false) => if (n + m) % 2 == 0 { &[true] } else { &[false] },
+                (true, false) => {
+                    if (n + m) % 2 == 0 {
+                        &[true]
+                    } else {
+                        &[false]
+                    }
+                }
             };
             list.extend(restarts.iter().map(|r| Case { flow, pre: Pre::None, point: point.clone(), victims: *victims, restart: *r }));
         }
@@ -159,7 +165,10 @@ fn at(points: &[String], name: &str) -> usize {
 /// The oracle can fail: agent and watchdog dead, no restart, the engine's limit off: the harness says "left frozen".
 #[test]
 fn with_every_line_of_defence_gone_it_is_found_left_frozen() {
-    let setup = Setup { window: "on_overrun = \"block-users\"\nexternal_freeze_timeout = \"1200s\"\nwd_suspend_limit = \"none\"\n".into(), ..iris() };
+    let setup = Setup {
+        window: "on_overrun = \"block-users\"\nexternal_freeze_timeout = \"1200s\"\nwd_suspend_limit = \"none\"\n".into(),
+        ..iris()
+    };
     let host = Host::iris(setup);
     let case = Case { flow: Flow::Abandoned, pre: Pre::None, point: "caller.freeze.after#1".into(), victims: AW, restart: false };
     let facts = case.play(&host);

@@ -149,7 +149,9 @@ impl Matrix<'_> {
 }
 
 fn line(s: &Shown, killed: bool) -> String {
-    let thaw = s.issued_ms.map_or("nothing frozen".into(), |ms| format!("thaw {ms:+} ms from thaw_by{}", if s.by_limit { " by the engine's limit" } else { "" }));
+    let thaw = s.issued_ms.map_or("nothing frozen".into(), |ms| {
+        format!("thaw {ms:+} ms from thaw_by{}", if s.by_limit { " by the engine's limit" } else { "" })
+    });
     format!("{}{thaw}{}, exit {:?}", if killed { "" } else { "no such victim; " }, if s.unbroken { ", unbroken" } else { "" }, s.codes)
 }
 

@@ -67,7 +67,11 @@ impl Copy {
         let (target, name) = test.split_once(' ').ok_or("`test` is a target and a name")?;
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["test", "--offline", "-p", "lifecycle"]);
-        if target == "lib" { cargo.arg("--lib") } else { cargo.args(["--test", target]) };
+        if target == "lib" {
+            cargo.arg("--lib")
+        } else {
+            cargo.args(["--test", target])
+        };
         // One target directory per copy; nothing of the outer run's cargo reaches it.
         cargo.current_dir(self.dir.path()).env("CARGO_TARGET_DIR", self.dir.path().join("target")).env("RUSTFLAGS", "-Awarnings");
         cargo.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("RUST_BACKTRACE");

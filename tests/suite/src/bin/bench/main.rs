@@ -111,7 +111,9 @@ fn iris_windows(host: &Host) -> Result<Vec<Sample>, String> {
         let w = window(host)?;
         let text = std::fs::read_to_string(&history).map_err(|e| e.to_string())?;
         let events: Vec<Value> = text[seen..].lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        let at = |name: &str| events.iter().find(|e| e["event"] == name).and_then(|e| e["t_ms"].as_f64()).ok_or(format!("no {name} in the history"));
+        let at = |name: &str| {
+            events.iter().find(|e| e["event"] == name).and_then(|e| e["t_ms"].as_f64()).ok_or(format!("no {name} in the history"))
+        };
         let engine = at("freeze_done")? - at("freeze_called")? + at("thaw_done")? - at("thaw_called")?;
         samples.push(Sample { window: w["window_ms"].as_f64().unwrap_or(f64::NAN), engine });
     }
@@ -123,7 +125,11 @@ fn gtm_windows(host: &Host) -> Result<Vec<Sample>, String> {
     for _ in 0..WINDOWS {
         let w = window(host)?;
         let parts = w["parts"].as_array().cloned().unwrap_or_default();
-        let engine = parts.iter().filter(|p| p["name"].as_str().is_some_and(|n| n.contains("mupip freeze"))).filter_map(|p| p["took_ms"].as_f64()).sum();
+        let engine = parts
+            .iter()
+            .filter(|p| p["name"].as_str().is_some_and(|n| n.contains("mupip freeze")))
+            .filter_map(|p| p["took_ms"].as_f64())
+            .sum();
         samples.push(Sample { window: w["window_ms"].as_f64().unwrap_or(f64::NAN), engine });
     }
     Ok(samples)
@@ -134,7 +140,12 @@ fn idle(host: &Host, rows: &mut Vec<Row>) -> Result<(), String> {
     let before = switches(host)?;
     sleep_ms(IDLE_SECONDS * 1000);
     let woke = switches(host)? - before;
-    rows.push(Row { what: format!("agent: wake-ups while idle, {IDLE_SECONDS} s"), value: woke.to_string(), goal: "0".into(), met: woke == 0 });
+    rows.push(Row {
+        what: format!("agent: wake-ups while idle, {IDLE_SECONDS} s"),
+        value: woke.to_string(),
+        goal: "0".into(),
+        met: woke == 0,
+    });
     Ok(())
 }
 
@@ -196,7 +207,12 @@ fn mib(bytes: u64) -> String {
 
 fn write(rows: &[Row], details: &str) -> Result<bool, String> {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_start_matches(['\t', ':', ' '])).unwrap_or("unknown").to_owned();
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .map(|l| l.trim_start_matches(['\t', ':', ' ']))
+        .unwrap_or("unknown")
+        .to_owned();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let now = jiff::Timestamp::now();

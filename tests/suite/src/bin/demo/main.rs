@@ -4,9 +4,9 @@
 
 mod rehearsal;
 
-use suite::stage::{self as host, Db, Host};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use suite::stage::{self as host, Db, Host};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

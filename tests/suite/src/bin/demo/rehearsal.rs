@@ -1,9 +1,9 @@
 //! `make demo INSTANCE=NAME`: freeze, ask, thaw on the reader's own IRIS; no snapshot. Keeps a transcript.
 
-use suite::stage::{program, sleep_ms};
 use std::fmt::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use suite::stage::{program, sleep_ms};
 
 pub fn run(name: &str) -> Result<(), String> {
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) || name.is_empty() {
@@ -19,7 +19,14 @@ pub fn run(name: &str) -> Result<(), String> {
     );
     std::fs::write(&config, text).map_err(|e| e.to_string())?;
     let exe = program("snapfreeze")?;
-    let mut agent = Command::new(&exe).arg("--config").arg(&config).arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(|e| e.to_string())?;
+    let mut agent = Command::new(&exe)
+        .arg("--config")
+        .arg(&config)
+        .arg("agent")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
     let by = Instant::now() + Duration::from_secs(20);
     while std::os::unix::net::UnixStream::connect(dir.join("run/agent.sock")).is_err() && Instant::now() < by {
         sleep_ms(20);
