@@ -73,7 +73,7 @@ lint:
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	cargo fmt --all -- --check
 	@if cargo deny --version >/dev/null 2>&1; then \
-	  cargo deny --offline check licenses bans sources; \
+	  cargo deny check licenses bans sources; \
 	  echo "lint: advisories need their database from the network: run 'cargo deny check advisories' where it can be reached"; \
 	else echo "lint: cargo-deny is not installed (cargo install cargo-deny --locked); licences, bans and sources were not checked"; fi
 
