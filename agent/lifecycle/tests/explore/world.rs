@@ -438,6 +438,9 @@ impl World {
                 Some(m) => {
                     if m.next_wake().is_some_and(|t| t.0 <= w.now * UNIT) {
                         w.step(Event::Tick);
+                        if w.agent.as_ref().and_then(Machine::next_wake).is_some_and(|t| t.0 <= w.now * UNIT) {
+                            w.wrong = Some("a tick moved nothing: the loop would spin".into());
+                        }
                     }
                 }
             }
