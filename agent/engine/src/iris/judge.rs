@@ -102,8 +102,15 @@ fn is_ours(e: &Entry, freeze_pid: Option<u32>, thaw_pid: Option<u32>) -> bool {
 
 fn alone(inside: &[Entry], mine: &[&Entry], freeze_pid: Option<u32>, thaw_pid: Option<u32>) -> Result<(), Disturbed> {
     let other = |e: &Entry| Disturbed::Other(e.shown());
-    if let Some(e) = inside.iter().find(|e| !is_ours(e, freeze_pid, thaw_pid) && FOREIGN.iter().any(|f| e.text.contains(f))) {
-        return Err(other(e));
+    for e in inside {
+        if !is_ours(e, freeze_pid, thaw_pid) && (is_foreign(&e.text) || is_foreign(&e.category)) {
+            return Err(other(e));
+        }
+        // Of our own entries only the first line is ours: a line in a form that we do not know is read as belonging to
+        // the entry before it.
+        if let Some(line) = e.text.lines().skip(1).find(|l| is_foreign(l)) {
+            return Err(Disturbed::Other(line.into()));
+        }
     }
     // Our freeze once, our thaw once, in this order: the same process may not have done it twice.
     let steps: Vec<&&Entry> = mine.iter().filter(|e| step(e).is_some()).collect();
@@ -116,7 +123,7 @@ fn alone(inside: &[Entry], mine: &[&Entry], freeze_pid: Option<u32>, thaw_pid: O
         last = now;
     }
     let seen = |s: u8| mine.iter().any(|e| step(e) == Some(s));
-    let resumed = mine.iter().any(|e| e.text.trim_end().ends_with("System resumed"));
+    let resumed = mine.iter().any(|e| first_line(e).ends_with("System resumed"));
     let wanted = [
         (1, true, "freeze's \"Suspending system\""),
         (2, true, "freeze's \"System suspended\""),
@@ -130,9 +137,18 @@ fn alone(inside: &[Entry], mine: &[&Entry], freeze_pid: Option<u32>, thaw_pid: O
     }
 }
 
+fn is_foreign(text: &str) -> bool {
+    FOREIGN.iter().any(|f| text.contains(f))
+}
+
+/// Without lines that follow it and have no prefix.
+fn first_line(e: &Entry) -> &str {
+    e.text.lines().next().unwrap_or_default().trim_end()
+}
+
 /// The four lines of a window, in their order.
 fn step(e: &Entry) -> Option<u8> {
-    match e.text.split_once(": ").map(|(_, t)| t.trim()) {
+    match first_line(e).split_once(": ").map(|(_, t)| t.trim()) {
         Some("Suspending system") => Some(1),
         Some("System suspended") => Some(2),
         Some("Resuming system") => Some(3),
@@ -151,7 +167,7 @@ fn clean(inside: &[Entry]) -> Result<(), String> {
 /// "'System resumed' … confirms that the system was frozen up to that point, because otherwise it logs
 /// 'Backup.General.ExternalThaw: Already resumed'" (class reference, Backup.ShardedCluster).
 fn released(mine: &[&Entry], thaw_pid: Option<u32>) -> Known {
-    let said = |text: &str| mine.iter().any(|e| Some(e.pid) == thaw_pid && e.text.trim_end().ends_with(text));
+    let said = |text: &str| mine.iter().any(|e| Some(e.pid) == thaw_pid && first_line(e).ends_with(text));
     match (said("Already resumed"), said("System resumed")) {
         (true, _) => Known::No,
         (false, true) => Known::Yes,
@@ -232,6 +248,7 @@ mod tests {
             "08/11/21-05:49:50:000 (30) 0 [Utility.Event] Backup.ShardedCluster.Resume: Resuming system\n",
             "08/11/21-05:49:50:000 (30) 1 [Utility.Event] irisstat -W: something\n",
             "08/11/21-05:49:50:000 (30) 0 [Generic.Event] InterSystems IRIS VSS Writer: OnFreeze\n",
+            "08/11/21-05:49:50:000 (30) 0 [Backup.General.ExternalThaw] Resuming\n",
             "08/11/21-05:49:50:000 (30) 2 [Utility.Event] Backup.General.ExternalFreeze: ERROR: cannot run with switch 10 set\n",
             // Our own processes doing it again.
             "08/11/21-05:49:50:000 (20) 0 [Utility.Event] Backup.General.ExternalThaw: Resuming system\n",
@@ -243,6 +260,16 @@ mod tests {
         let harmless =
             "08/11/21-05:49:50:000 (30) 0 [Generic.Event] INTERSYSTEMS IRIS JOURNALING SYSTEM MESSAGE\nJournaling switched to: /j/4\n";
         assert_eq!(between(harmless).alone, Ok(()));
+    }
+
+    #[test]
+    fn a_line_in_an_unknown_form_is_seen_though_it_follows_one_of_ours() {
+        let log = |line: &str| format!("{}{line}{THAW_LINES}", FREEZE_LINES.replace("journalled\n", &format!("journalled\n{line}")));
+        let thaw = "2021-08-11 05:49:50.000 [30] Backup.General.ExternalThaw: Resuming system\n";
+        assert!(matches!(of(&log(thaw), BOTH).alone, Err(Disturbed::Other(l)) if l == thaw.trim_end()));
+        // Other text there takes nothing from what we said.
+        let f = of(&log("\n*** note\n"), BOTH);
+        assert_eq!((f.alone, f.released), (Ok(()), Known::Yes));
     }
 
     #[test]
