@@ -89,8 +89,9 @@ impl Reply {
     pub fn number(&self, key: &str) -> Option<u64> {
         self.get(key).parse().ok()
     }
+    /// A time or a span that fits every clock it is added to; anything else is no answer.
     pub fn seconds(&self, key: &str) -> Option<f64> {
-        self.get(key).parse().ok().filter(|f: &f64| f.is_finite())
+        self.get(key).parse().ok().filter(|f| (0.0..1e12).contains(f))
     }
 }
 
@@ -121,6 +122,12 @@ mod tests {
         let text = s.end("5");
         assert_eq!(Reply::parse(&text, "n1"), None);
         assert!(text.ends_with("do $SYSTEM.Process.Terminate($JOB,5)\nhalt\n"));
+    }
+
+    #[test]
+    fn a_time_that_fits_no_clock_is_no_answer() {
+        let r = Reply::parse("SNAPFREEZE-BEGIN-n\nA=12.5\nB=-1e300\nC=1e308\nD=inf\nE=\n", "n").unwrap();
+        assert_eq!(["A", "B", "C", "D", "E"].map(|k| r.seconds(k)), [Some(12.5), None, None, None, None]);
     }
 
     proptest! {
