@@ -168,6 +168,8 @@ pub fn parse(out: &str) -> Result<Seen, String> {
                 Ok(r) => seen.regions.push(r),
                 Err(text) => seen.trouble.push(Trouble { name: (*name).to_owned(), file: (*file).to_owned(), text }),
             },
+            // One region less would be one that may be frozen.
+            ["R", name, ..] => return Err(format!("mumps named a region {name:?}")),
             ["END", version] => {
                 seen.version = (*version).to_owned();
                 ended = true;
@@ -260,6 +262,12 @@ mod tests {
         assert!(matches!(s.frozen(), Frozen::Unknown(t) if t.contains("DBOPNERR")));
         let s = parse(&format!("{bad}\n{LINE}\nEND\tv\n")).unwrap();
         assert_eq!(s.frozen(), Frozen::Yes);
+    }
+
+    #[test]
+    fn a_damaged_name_is_no_answer_and_not_one_region_less() {
+        let why = parse(&format!("{LINE}\n{}\nEND\tv\n", LINE.replace("ACC", "-A C"))).unwrap_err();
+        assert_eq!(why, "mumps named a region \"-A C\"");
     }
 
     #[test]
