@@ -156,7 +156,7 @@ impl Journal {
     pub fn forget_old(&self, now: WallMs) -> Result<Vec<BackupId>, Error> {
         let mut gone = Vec::new();
         for e in self.read()?.entries {
-            if e.done && now.0 - e.intent.at.0 > (KEEP_DAYS * 86_400_000) as i64 {
+            if e.done && now.0.saturating_sub(e.intent.at.0) > (KEEP_DAYS * 86_400_000) as i64 {
                 let path = self.path(e.intent.id);
                 std::fs::remove_file(&path).map_err(io("remove", &path))?;
                 gone.push(e.intent.id);
@@ -228,10 +228,11 @@ fn take<T: for<'a> Deserialize<'a>>(bytes: &[u8], (at, room): (u64, usize)) -> R
     }
     let mut words = slot.splitn(3, |b| *b == b' ');
     let mut word = || words.next().and_then(|w| std::str::from_utf8(w).ok());
-    let crc = word().and_then(|w| u32::from_str_radix(w, 16).ok()).ok_or(())?;
-    let len: usize = word().and_then(|w| w.parse().ok()).ok_or(())?;
-    let json = words.next().and_then(|rest| rest.get(..len)).ok_or(())?;
-    if crc32fast::hash(json) != crc {
+    let (crc, len) = (word().ok_or(())?, word().ok_or(())?);
+    let (json, rest) = words.next().and_then(|rest| rest.split_at_checked(len.parse().ok()?)).ok_or(())?;
+    // As it was written, to the last bit.
+    let whole = crc == format!("{:08x}", crc32fast::hash(json)) && len == json.len().to_string();
+    if !whole || !rest.strip_prefix(b"\n").is_some_and(|pad| pad.iter().all(|b| *b == b' ')) {
         return Err(());
     }
     serde_json::from_slice(json).map(Some).map_err(|_| ())
@@ -365,6 +366,21 @@ mod tests {
             std::fs::write(&path, &torn).unwrap();
             assert!(matches!(found(&j), Found::Unreadable { .. }), "cut at {cut}");
             std::fs::remove_file(path.with_extension("damaged")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_turned_bit_in_the_intent_is_damage_and_behind_it_loses_a_result_at_most() {
+        let i = intent(1, "b");
+        let mut bytes = entry_file(&i).unwrap();
+        let (at, slot) = result_slot(&Outcome { window: None, fault: None, guard: None }).unwrap();
+        bytes[at as usize..at as usize + slot.len()].copy_from_slice(&slot);
+        for bit in (0..128).chain((128..4096).step_by(5)).chain((4096..2 * INTENT.1 * 8).step_by(257)) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let read = parse(&bytes);
+            assert_eq!(read.is_some(), bit >= INTENT.1 * 8, "bit {bit}");
+            assert!(read.is_none_or(|e| e.intent == i && e.outcome.is_none()), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
 
