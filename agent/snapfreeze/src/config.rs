@@ -1,6 +1,7 @@
 //! `/etc/snapfreeze/agent.toml`, parsed once into checked types. Unknown keys are errors.
 
 use engine::InstanceConfig;
+use protocol::tags;
 use protocol::window::{BadWindow, HoldMs, Margins, OnOverrun, SuspendLimit, WindowRules};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -201,7 +202,9 @@ impl Raw {
                 })
                 .transpose()
         };
-        let or = |key: &str, v: &Option<String>, default: u64| time(key, v).map(|d| d.map_or(default, |d| d.as_millis() as u64));
+        let or = |key: &str, v: &Option<String>, default: u64| {
+            time(key, v).map(|d| d.map_or(default, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+        };
         let d = Margins::default();
         let m = &self.margins;
         let margins = Margins {
@@ -231,6 +234,12 @@ impl Raw {
             if !names.insert(i.name().clone()) {
                 return Err(bad("instance.name", i.name().as_str(), "each instance is named once"));
             }
+        }
+        // Azure's names are the same in any case.
+        let ours = |n: &str| n.to_ascii_lowercase().starts_with(tags::PREFIX) || n.eq_ignore_ascii_case(tags::name::NAME);
+        if let Some((name, value)) = self.tags.extra.iter().find(|(n, _)| ours(n)) {
+            let rule = format!("another name: {} and what begins with {} are written by snapfreeze itself", tags::name::NAME, tags::PREFIX);
+            return Err(bad(&format!("tags.extra.{name}"), value, &rule));
         }
         for (key, dir) in [("agent.state_dir", &self.agent.state_dir), ("agent.run_dir", &self.agent.run_dir)] {
             if !dir.is_absolute() {
@@ -280,6 +289,10 @@ mod tests {
             ("[window]\nwd_suspend_limit = \"none\"", "block-users"),
             ("[window]\nwd_suspend_limit = \"1500ms\"", "whole seconds"),
             ("[margins]\nrung = \"1ms\"", "250"),
+            // In milliseconds more than 64 bits hold; cut off, it would be 30 s.
+            ("[window]\nhold = \"18446744073709581s 616ms\"", "1179s"),
+            ("[tags.extra]\n\"snapfreeze:mount.1\" = \"x\"", "snapfreeze:mount.1"),
+            ("[tags.extra]\nName = \"x\"", "Name"),
             ("[agent]\nrun_dir = \"run\"", "absolute"),
             ("[backup]\nsnapshotter = \"magic\"", "reflink"),
             ("[[instance]]\nengine = \"oracle\"\nname = \"X\"", "oracle"),
