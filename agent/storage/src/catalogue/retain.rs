@@ -117,7 +117,7 @@ fn decide(i: &Item, policy: &Policy, now: WallMs, is_last_held: bool, counted: O
 
 impl Policy {
     fn counts(&self) -> bool {
-        self.keep_last + self.daily + self.weekly + self.monthly > 0
+        [self.keep_last, self.daily, self.weekly, self.monthly].iter().any(|n| *n > 0)
     }
 }
 

@@ -36,6 +36,12 @@ fn counts_keep_what_they_say() {
 }
 
 #[test]
+fn the_largest_counts_are_counts() {
+    let twice = Item { name: "again".into(), ..held(0) };
+    assert_eq!(stays(&[held(0), twice, held(1)], &Policy { daily: u32::MAX, weekly: 1, ..policy() }), ["d000", "d001"]);
+}
+
+#[test]
 fn without_any_rule_everything_held_stays() {
     let days: Vec<Item> = (0..9).map(held).collect();
     assert_eq!(stays(&days, &policy()).len(), 9);
