@@ -49,6 +49,13 @@ pub fn admit(shared: &Shared, request: &FreezeRequest) -> Result<(Order, Set, Ve
     Ok((Order { id: request.id, rules }, set, warnings))
 }
 
+/// An order for an id that is known, or while another is open: the machine answers it, and no engine is asked.
+/// Without instances, so that it can never be carried out.
+pub fn repeated(shared: &Shared, request: &FreezeRequest) -> Result<(Order, Set, Vec<String>), Problem> {
+    let rules = shared.config.window.rules(None).map_err(|e| Problem::new(Code::RefusedHold, e.to_string()))?;
+    Ok((Order { id: request.id, rules }, Set::new(), Vec::new()))
+}
+
 /// Rule 6 of the window rules.
 fn on_time(issued_at: Option<WallMs>, not_after: Option<WallMs>, now: WallMs) -> Result<(), Problem> {
     let (issued, until) = match (issued_at, not_after) {

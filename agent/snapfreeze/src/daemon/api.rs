@@ -78,7 +78,16 @@ fn router(api: Api) -> Router {
             Failure(Problem::new(Code::UsageInvalid, "not this method here"), StatusCode::METHOD_NOT_ALLOWED)
         })
         .layer(tower_http::limit::RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(axum::middleware::map_response(too_large))
         .with_state(api)
+}
+
+/// The limit's own answer is plain text; ours are all JSON.
+async fn too_large(r: Response) -> Response {
+    if r.status() != StatusCode::PAYLOAD_TOO_LARGE {
+        return r;
+    }
+    Failure(Problem::new(Code::UsageInvalid, format!("a request body is at most {MAX_BODY} bytes")), r.status()).into_response()
 }
 
 struct Failure(Problem, StatusCode);
@@ -111,10 +120,15 @@ impl Api {
 
 async fn freeze(State(api): State<Api>, body: Result<Json<FreezeRequest>, JsonRejection>) -> Result<Response, Failure> {
     let Json(request) = body.map_err(|e| Failure(Problem::new(Code::UsageInvalid, e.body_text()), e.status()))?;
-    let shared = api.shared.clone();
-    let by = request.by.clone();
-    let admitted = tokio::task::spawn_blocking(move || admission::admit(&shared, &request)).await;
-    let (order, set, warnings) = admitted.map_err(|_| Problem::new(Code::Internal, "admission panicked"))??;
+    let (id, by) = (request.id, request.by.clone());
+    // A repeated order gets its first answer, and a busy machine its own refusal: only a new order is admitted.
+    let (order, set, warnings) = if api.ask(|reply| Msg::IsNew(id, reply)).await? {
+        let shared = api.shared.clone();
+        let admitted = tokio::task::spawn_blocking(move || admission::admit(&shared, &request)).await;
+        admitted.map_err(|_| Problem::new(Code::Internal, "admission panicked"))??
+    } else {
+        admission::repeated(&api.shared, &request)?
+    };
     match api.ask(|reply| Msg::Freeze { order, set, by, warnings, reply }).await? {
         Answer::Frozen(r) => Ok(Json(r).into_response()),
         Answer::Thawed(window, fault, why) => Err(not_held(&window, fault, &why).into()),

@@ -37,6 +37,8 @@ pub enum Msg {
     },
     /// A person asks for a thaw of whatever is open.
     ThawAll(oneshot::Sender<Answer>),
+    /// Would an order with this id be a new freeze?
+    IsNew(BackupId, oneshot::Sender<bool>),
     Status(oneshot::Sender<StatusReply>),
     PhaseOf(BackupId, oneshot::Sender<Option<(Phase, Option<Window>)>>),
     Figures(oneshot::Sender<Figures>),
@@ -209,6 +211,7 @@ impl Run {
                 self.waiters.push((id, Waits::ForThaw, reply));
                 self.step(Event::ThawAsked(id));
             }
+            Msg::IsNew(id, reply) => drop(reply.send(self.is_new(id))),
             Msg::Status(reply) => drop(reply.send(self.status())),
             Msg::PhaseOf(id, reply) => drop(reply.send(self.phase_of(id))),
             Msg::Figures(reply) => {
@@ -260,13 +263,21 @@ impl Run {
 
     fn freeze_asked(&mut self, order: Order, set: Set, by: String, warnings: Vec<String>, reply: oneshot::Sender<Answer>) {
         self.waiters.push((order.id, Waits::ForFreeze, reply));
-        if matches!(self.machine.state, State::Idle) && !self.machine.past.contains_key(&order.id) {
+        if self.is_new(order.id) {
+            if set.is_empty() {
+                // It was not new when it came; meanwhile the other one has ended.
+                return self.tell(order.id, Answer::Problem(refusal(Code::RefusedBusy, &[])));
+            }
             match Session::new(order.id, set, by, warnings) {
                 Ok(s) => self.session = Some(s),
                 Err(e) => return self.tell(order.id, Answer::Problem(Problem::new(Code::RefusedNotArmed, e.to_string()))),
             }
         }
         self.step(Event::FreezeAsked(order));
+    }
+
+    fn is_new(&self, id: BackupId) -> bool {
+        matches!(self.machine.state, State::Idle) && !self.machine.past.contains_key(&id) && !self.machine.stopping
     }
 
     fn step(&mut self, e: Event) {
