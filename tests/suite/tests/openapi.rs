@@ -302,6 +302,21 @@ fn requests_are_bounded_in_number_and_time_and_idle_callers_do_not_keep_others_o
 }
 
 #[test]
+fn a_body_that_never_comes_gives_its_place_back() {
+    let agent = Agent::start();
+    let begun = Instant::now();
+    let head = "POST /v1/freezes HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let mut half = UnixStream::connect(agent.socket()).unwrap();
+    half.set_read_timeout(Some(Duration::from_secs(25))).unwrap();
+    half.write_all(head.as_bytes()).unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut half, &mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 4"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!agent.dir.path().join("frozen").exists());
+}
+
+#[test]
 fn the_socket_is_for_root_and_the_group_alone() {
     let agent = Agent::start();
     let meta = std::fs::metadata(agent.socket()).unwrap();

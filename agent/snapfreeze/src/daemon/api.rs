@@ -25,6 +25,8 @@ const MAX_BODY: usize = 16 << 10;
 /// Each caller has one request under way; a stuck one must not keep others out.
 const MAX_CONNECTIONS: usize = 32;
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Between two pieces of a body.
+const BODY_TIME: Duration = Duration::from_secs(5);
 /// Longest hold, freeze and thaw budget together, rounded up.
 const REQUEST_TIME: Duration = Duration::from_secs(1_300);
 const ASK_MS: u64 = 10_000;
@@ -78,6 +80,7 @@ fn router(api: Api) -> Router {
             Failure(Problem::new(Code::UsageInvalid, "not this method here"), StatusCode::METHOD_NOT_ALLOWED)
         })
         .layer(tower_http::limit::RequestBodyLimitLayer::new(MAX_BODY))
+        .layer(tower_http::timeout::RequestBodyTimeoutLayer::new(BODY_TIME))
         .layer(axum::middleware::map_response(too_large))
         .with_state(api)
 }
