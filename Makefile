@@ -8,7 +8,7 @@
 #   make bench                   the figures of docs/figures.md
 #   make install                 program and systemd units, after cargo build --release -p snapfreeze; DESTDIR= for packages
 #   make lint                    clippy, rustfmt, cargo-deny
-#   make fuzz FUZZ_SECONDS=60    every fuzz target for a while
+#   make fuzz FUZZ_SECONDS=60    every fuzz target for a while (FUZZ_TARGET=judge: one)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,6 +16,7 @@ SHELL := /bin/bash
 .PHONY: help setup test test-long demo bench install lint fuzz
 
 NEXTEST_VERSION := 0.9.143
+CARGO_FUZZ_VERSION := 0.13.2
 PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev
 # The kill matrix stops the binary at named points; a release is built without them.
 FEATURES := --features snapfreeze/points
@@ -77,9 +78,14 @@ lint:
 	  echo "lint: advisories need their database from the network: run 'cargo deny check advisories' where it can be reached"; \
 	else echo "lint: cargo-deny is not installed (cargo install cargo-deny --locked); licences, bans and sources were not checked"; fi
 
+# Findings go to tests/fuzz/artifacts, what was learned to tests/fuzz/corpus. cargo-fuzz wants a nightly compiler's words.
 fuzz:
-	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
-	@for t in $$(cargo fuzz list --fuzz-dir tests/fuzz); do \
+	@command -v c++ >/dev/null || { echo "fuzz: a C++ compiler is needed for libFuzzer (g++)"; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION)
+	@targets=$$(cargo fuzz list --fuzz-dir tests/fuzz); \
+	for t in $(or $(FUZZ_TARGET),$$targets); do \
 	  echo "fuzz: $$t"; \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz -s none $$t -- -max_total_time=$(FUZZ_SECONDS); \
+	  mkdir -p tests/fuzz/corpus/$$t; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz -s none $$t tests/fuzz/corpus/$$t tests/fuzz/seeds/$$t -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1; \
 	done
