@@ -136,7 +136,14 @@ impl Command {
                 Err(why) => warnings.push(format!("no journal mark: {why}")),
             }
         }
-        Ok(Held { marks, token: serde_json::to_value(Token { epoch }).map_err(|e| e.to_string())?, warnings, evidence: Vec::new(), parts })
+        Ok(Held {
+            marks,
+            token: serde_json::to_value(Token { epoch }).map_err(|e| e.to_string())?,
+            warnings,
+            evidence: Vec::new(),
+            parts,
+            sent_after_ms: 0,
+        })
     }
 
     fn alone(&self, held: Option<&Held>, now: Option<Result<String, String>>) -> Result<(), Disturbed> {

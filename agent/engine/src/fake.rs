@@ -91,6 +91,7 @@ impl Engine for Fake {
             warnings: Vec::new(),
             evidence: vec!["frozen".into()],
             parts: Vec::new(),
+            sent_after_ms: 0,
         })
     }
 

@@ -72,8 +72,11 @@ pub struct Held {
     pub warnings: Vec<String>,
     /// A few literal lines of the engine.
     pub evidence: Vec<String>,
-    /// Names with ms since the freeze call began.
+    /// Names with ms since `freeze` was called.
     pub parts: Vec<Part>,
+    /// ms since `freeze` was called until something was sent that can freeze: questions before it. The window begins there.
+    #[serde(default)]
+    pub sent_after_ms: u64,
 }
 
 /// One rung of the thaw ladder, as it was tried.

@@ -109,6 +109,8 @@ fn held(names: &[&str], after: &Seen, said: &str, parts: Vec<Part>) -> Result<He
         token: serde_json::Value::Null,
         warnings: Vec::new(),
         evidence: evidence(said, 4 * names.len() + 1),
+        // The first part is the question; then `mupip` is started.
+        sent_after_ms: parts.first().map_or(0, |p| p.took_ms),
         parts,
     };
     let mut token = Token { regions: Vec::new() };

@@ -188,7 +188,7 @@ impl Iris {
 
 fn held(token: Token, mark: protocol::JournalMark, warnings: Vec<String>, evidence: Vec<String>, parts: Vec<Part>) -> FreezeAnswer {
     match serde_json::to_value(&token) {
-        Ok(token) => FreezeAnswer::Frozen(Held { marks: vec![mark], token, warnings, evidence, parts }),
+        Ok(token) => FreezeAnswer::Frozen(Held { marks: vec![mark], token, warnings, evidence, parts, sent_after_ms: 0 }),
         Err(e) => FreezeAnswer::Unknown(format!("frozen, but its evidence cannot be kept: {e}")),
     }
 }

@@ -81,18 +81,27 @@ impl Session {
     }
 
     fn at_ms(&self) -> u64 {
-        (boot_now_us() - self.started_us) / 1000
+        boot_now_us().saturating_sub(self.started_us) / 1000
     }
 
     pub fn freeze_ended(&mut self, answers: Vec<(InstanceName, FreezeAnswer)>) {
-        self.freeze_us = boot_now_us() - self.started_us;
+        // Questions that an engine asks before it sends anything belong to no window.
+        let lead_ms = answers.iter().map(|(_, a)| if let FreezeAnswer::Frozen(h) = a { h.sent_after_ms } else { 0 }).min().unwrap_or(0);
+        self.started_us += lead_ms * 1000;
+        self.freeze_us = boot_now_us().saturating_sub(self.started_us);
         self.parts.push(Part { name: "freeze".into(), at_ms: 0, took_ms: self.freeze_us / 1000 });
         for (name, a) in answers {
             match a {
                 FreezeAnswer::Frozen(h) => {
                     self.warnings.extend(h.warnings.iter().map(|w| format!("{name}: {w}")));
                     self.see(h.evidence.clone());
-                    self.parts.extend(h.parts.iter().map(|p| Part { name: format!("freeze {name}: {}", p.name), ..p.clone() }));
+                    for p in h.parts.iter().filter(|p| p.at_ms + p.took_ms > lead_ms || lead_ms == 0) {
+                        self.parts.push(Part {
+                            name: format!("freeze {name}: {}", p.name),
+                            at_ms: p.at_ms.saturating_sub(lead_ms),
+                            took_ms: p.took_ms,
+                        });
+                    }
                     self.held.insert(name, h);
                 }
                 FreezeAnswer::Failed(why) | FreezeAnswer::Unknown(why) => self.why.push(format!("{name}: {why}")),
@@ -124,7 +133,7 @@ impl Session {
         self.why.truncate(MAX_EVIDENCE);
         if confirmed {
             self.thawed_at = Some(wall_now());
-            self.window_us = boot_now_us() - self.started_us;
+            self.window_us = boot_now_us().saturating_sub(self.started_us);
         }
     }
 

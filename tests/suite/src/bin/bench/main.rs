@@ -69,7 +69,7 @@ fn run() -> Result<bool, String> {
         Some(db) => {
             let host = Host::start(&dir.join("gtm"), db)?;
             let samples = gtm_windows(&host)?;
-            report("GT.M, 3 regions", &samples, &mut rows, &mut details, None)?;
+            report("GT.M, 3 regions", &samples, &mut rows, &mut details, Some(GOAL_OWN_MS))?;
             save("own-share-gtm.csv", &samples)?;
         }
         None => details.push_str("\nGT.M is not installed here: not measured.\n"),
