@@ -179,7 +179,8 @@ impl Case {
             points: host.points.seen(),
             history: host.engine.history_since(began_ms),
             callers,
-            restarts: host.agent.starts().into_iter().filter(|t| *t >= began_ms).collect(),
+            // A start before the kill is none: it may lie in this case, when the one before it left no agent.
+            restarts: host.agent.starts().into_iter().filter(|t| *t >= began_ms.max(at)).collect(),
             earlier,
         }
     }
