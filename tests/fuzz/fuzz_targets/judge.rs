@@ -81,6 +81,8 @@ fn good(f: &Findings) -> bool {
     f.alone.is_ok() && f.log_clean.is_ok() && f.released == Known::Yes
 }
 
+/// By its number our own process's. Without trailing space, which an entry that ends there loses.
 fn as_ours(line: &str) -> bool {
-    messages::parse(line).iter().any(|e| (e.pid == 10 && e.text.starts_with(FREEZE)) || (e.pid == 20 && e.text.starts_with(THAW)))
+    let begins = |e: &messages::Entry, with: &str| e.text.starts_with(with.trim_end());
+    messages::parse(line).iter().any(|e| (e.pid == 10 && begins(e, FREEZE)) || (e.pid == 20 && begins(e, THAW)))
 }

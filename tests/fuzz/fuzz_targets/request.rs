@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use protocol::InstanceName;
 use protocol::wire::{FreezeReply, FreezeRequest, FreezeState, FrozenReply, Problem, StatusReply, ThawReply};
@@ -19,6 +20,7 @@ fuzz_target!(|data: &[u8]| {
         more["hold"] = 1.into();
         assert!(serde_json::from_value::<FreezeRequest>(more).is_err());
     }
+    let _ = order(&mut Unstructured::new(data)).map(|r| fuzz::comes_back(&r));
     body::<FreezeReply>(data);
     body::<FreezeState>(data);
     body::<FrozenReply>(data);
@@ -26,6 +28,17 @@ fuzz_target!(|data: &[u8]| {
     body::<ThawReply>(data);
     body::<Problem>(data);
 });
+
+fn order(u: &mut Unstructured) -> Result<FreezeRequest> {
+    Ok(FreezeRequest {
+        id: fuzz::id(u)?,
+        instances: (0..u.int_in_range(0..=4)?).map(|_| fuzz::name(u)).collect::<Result<_>>()?,
+        hold_ms: u.arbitrary()?,
+        issued_at: fuzz::moment(u)?,
+        not_after: fuzz::moment(u)?,
+        by: u.arbitrary()?,
+    })
+}
 
 fn body<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8]) -> Option<T> {
     let value = serde_json::from_slice(data).ok()?;
