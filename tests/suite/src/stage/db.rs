@@ -88,7 +88,7 @@ impl Db {
     pub fn load(&self, host: &Host) -> Result<Load, String> {
         let record = host.dir.join("record");
         match self {
-            Self::Gtm(db) => db.start_workload(&record, Pace::default()).map(Load::Gtm),
+            Self::Gtm(db) => db.start_workload(&record, Pace { pause_ms: 2, ..Pace::default() }).map(Load::Gtm),
             Self::Iris { root } => Command::new(program("iris-sim")?)
                 .args(["workload", "IRIS", "--root"])
                 .arg(root)

@@ -68,7 +68,7 @@ fn held(host: &Host, n: usize) -> Result<(), String> {
     head(n, "A backup, held");
     let load = host.db.load(host)?;
     host::sleep_ms(700);
-    let ran = host.snapfreeze(&["backup", "--to", &host.backups(), "--hold", "20s"])?;
+    let ran = host.snapfreeze(&["backup", "--to", &host.backups(), "--hold", "5s"])?;
     host::sleep_ms(300);
     let stall = load.stop()?;
     print!("{}", ran.indented());
