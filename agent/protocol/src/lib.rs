@@ -1,8 +1,9 @@
 //! What agent, command line and coordinator say to each other: data, no I/O, no clock.
 //!
 //! Read `window` for the rules of a window, `outcome` for what is said about one afterwards,
-//! `code` for every refusal and failure with its exit code, `wire` for the agent API.
+//! `code` for every refusal and failure with its exit code, `wire` for the agent API, `answer` for what comes back over SSM.
 
+pub mod answer;
 pub mod code;
 pub mod ids;
 pub mod mark;

@@ -35,6 +35,9 @@ pub struct FreezeReply {
     pub freeze_ms: u64,
     pub instances: Vec<InstanceMarks>,
     pub warnings: Vec<String>,
+    /// Who asked first. A repeated order gets the first one's answer: who finds another name here does not own the window.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// 200 of `POST /v1/freezes/{id}/thaw`: thawed, and what the window was.
@@ -116,6 +119,63 @@ pub struct StatusReply {
     pub left_frozen: bool,
     pub alarms: Vec<String>,
     pub last: Option<Window>,
+}
+
+/// `snapfreeze facts`: everything about this host that a coordinator decides on before a freeze.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub schema: u32,
+    pub agent_version: String,
+    pub host: String,
+    /// This host's wall clock.
+    pub now: WallMs,
+    pub phase: Phase,
+    pub left_frozen: bool,
+    /// The largest hold that the configured limits allow.
+    pub largest_hold_ms: u64,
+    pub instances: Vec<InstanceFacts>,
+    /// Every cloud volume that carries a path of the instances.
+    pub volumes: Vec<VolumeFacts>,
+    /// What would be refused now; empty: a freeze is possible.
+    pub problems: Vec<Problem>,
+    /// `[tags] extra` of the host's configuration.
+    #[serde(default)]
+    pub extra_tags: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceFacts {
+    pub instance: InstanceName,
+    /// `iris`, `cache`, `gtm`, `command`.
+    pub engine: String,
+    pub engine_version: String,
+    #[serde(default)]
+    pub guid: String,
+    /// Mirror set's name; empty outside a mirror.
+    #[serde(default)]
+    pub mirror: String,
+    /// The live role: `primary`, `backup`, `async`, or empty.
+    #[serde(default)]
+    pub member_role: String,
+    #[serde(default)]
+    pub scope: String,
+    #[serde(flatten)]
+    pub frozen: Frozen,
+    /// How long the buffers would last at the present write rate.
+    #[serde(default)]
+    pub buffers_last_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFacts {
+    /// `vol-0123…`, or `lun:3`.
+    pub volume: String,
+    /// As the host names it.
+    pub device: String,
+    /// Mount points that lie on it.
+    pub mounts: Vec<String>,
+    /// `install`, `cpf`, `keys`, `data`, `wij`, `journal`, `altjournal`, `database`, `external`.
+    pub roles: Vec<String>,
 }
 
 /// Every refusal and failure, with HTTP 4xx or 5xx.

@@ -162,7 +162,10 @@ fn freezing(t: &mut Talk) {
     let id = new_id();
     let first = t.ask("POST", "/v1/freezes", "", &order(&id), 200);
     assert_eq!(first["id"], *id);
-    assert_eq!(t.ask("POST", "/v1/freezes", "", &order(&id), 200)["frozen_at"], first["frozen_at"], "the same answer again");
+    let other = order(&id).replace("\"by\":\"test\"", "\"by\":\"another\"");
+    let again = t.ask("POST", "/v1/freezes", "", &other, 200);
+    assert_eq!(again["frozen_at"], first["frozen_at"], "the same answer again");
+    assert_eq!((&first["by"], &again["by"]), (&json!("test"), &json!("test")), "who asked first owns the window");
     t.refused(json!({ "id": new_id() }), 409, "Freeze.Refused.Busy");
     assert_eq!(t.ask("GET", "/v1/status", "", "", 200)["phase"], "frozen");
     assert_eq!(t.ask("GET", "/v1/freezes/{id}", &id, "", 200)["phase"], "frozen");

@@ -168,6 +168,7 @@ impl Session {
             freeze_ms: self.freeze_us.div_ceil(1000),
             instances: self.marks(),
             warnings: self.warnings.clone(),
+            by: self.by.clone(),
         }
     }
 }

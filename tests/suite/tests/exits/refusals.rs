@@ -51,9 +51,9 @@ fn two_at_once_and_a_used_id() {
     ends(&h.call(&["thaw", "--id", &second]), 4, "Thaw.UnknownId");
     assert!(h.engine.frozen());
     // A lost reply, asked again: the same answer.
-    // (Admission sees the engine frozen, so the repeated order is answered by the machine or refused, never a second freeze.)
-    let again = h.call(&["freeze", "--id", &first]);
-    assert!([Some(0), Some(4)].contains(&again.code), "{again:?}");
+    let again = h.call(&["freeze", "--id", &first, "--by", "somebody else", "--json"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.out.contains("\"by\":\"command line\""), "who asked first owns the window: {again:?}");
     assert_eq!(h.call(&["thaw", "--id", &first]).code, Some(0));
     h.until("an idle agent", 10_000, || h.phase() == "idle");
     ends(&h.call(&["freeze", "--id", &first]), 4, "Freeze.Refused.UsedId");

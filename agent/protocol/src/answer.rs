@@ -1,0 +1,148 @@
+//! The last stdout line of a verb run over SSM or Run Command, and how it is read. Only that line is trusted: whatever an
+//! engine, a login banner or a shell printed before it is noise.
+//!
+//! ```text
+//! {"schema":1,"type":"freeze",…}                                         the whole answer, as --json prints it
+//! SNAPFREEZE {"schema":1,"type":"freeze","id":"…",…,"body":"9f86d081…"}  under 1 KiB; body: SHA-256 of the line before
+//! ```
+//!
+//! An answer that does not fit into the last line is found in the line before it, and only if its digest agrees: cut output
+//! (SSM keeps 24,000 characters, Run Command 4 KiB) is missing output, never a shorter answer.
+
+use crate::wire::{MARKER, MARKER_MAX};
+use crate::{BackupId, Code};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+/// What the last line said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// `freeze`, `window`, `backup`, `facts`, `status` or `problem`.
+    pub kind: String,
+    pub id: Option<BackupId>,
+    /// Of `problem` and of failed backups.
+    pub code: Option<Code>,
+    /// The last line's own object.
+    pub line: serde_json::Value,
+    /// The line before it, when its digest agrees.
+    pub body: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadAnswer {
+    #[error("the output has no last line that begins with SNAPFREEZE")]
+    NoMarker,
+    #[error("the last line is longer than {MARKER_MAX} bytes")]
+    TooLong,
+    #[error("the last line is damaged: {0}")]
+    Damaged(String),
+    #[error("the answer is about {got:?}, asked was {asked}")]
+    OtherId { asked: BackupId, got: Option<BackupId> },
+    #[error("the answer was cut: the line before the last one is not the one whose digest it states")]
+    Cut,
+    #[error("a {got} was answered where a {wanted} was expected")]
+    Kind { wanted: &'static str, got: String },
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    id: Option<BackupId>,
+    /// A name that a newer agent may know and this side does not.
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    body: Option<String>,
+}
+
+/// Reads stdout; with `asked`, an answer about another backup is refused.
+pub fn read(stdout: &str, asked: Option<BackupId>) -> Result<Answer, BadAnswer> {
+    let mut lines = stdout.lines().rev().skip_while(|l| l.trim().is_empty());
+    let last = lines.next().ok_or(BadAnswer::NoMarker)?.trim_end();
+    let json = last.strip_prefix(MARKER).ok_or(BadAnswer::NoMarker)?;
+    if last.len() > MARKER_MAX {
+        return Err(BadAnswer::TooLong);
+    }
+    let line: serde_json::Value = serde_json::from_str(json).map_err(|e| BadAnswer::Damaged(e.to_string()))?;
+    let head = Head::deserialize(&line).map_err(|e| BadAnswer::Damaged(e.to_string()))?;
+    if let Some(asked) = asked
+        && head.id != Some(asked)
+    {
+        return Err(BadAnswer::OtherId { asked, got: head.id });
+    }
+    let body = match head.body {
+        None => None,
+        Some(digest) => {
+            let text = lines.next().filter(|l| digest_of(l) == digest).ok_or(BadAnswer::Cut)?;
+            Some(serde_json::from_str(text).map_err(|e| BadAnswer::Damaged(e.to_string()))?)
+        }
+    };
+    let code = head.code.map(|c| c.parse().unwrap_or(Code::Internal));
+    Ok(Answer { kind: head.kind, id: head.id, code, line, body })
+}
+
+impl Answer {
+    /// The whole answer of this kind: from the line before when there is one, else from the last line.
+    pub fn whole<T: DeserializeOwned>(&self, wanted: &'static str) -> Result<T, BadAnswer> {
+        if self.kind != wanted {
+            return Err(BadAnswer::Kind { wanted, got: self.kind.clone() });
+        }
+        T::deserialize(self.body.as_ref().unwrap_or(&self.line)).map_err(|e| BadAnswer::Damaged(e.to_string()))
+    }
+
+    /// What a `problem` says, for people.
+    pub fn detail(&self) -> String {
+        self.line.get("detail").and_then(|d| d.as_str()).unwrap_or_default().to_owned()
+    }
+}
+
+/// Lower-case hexadecimal SHA-256 of a line without its end.
+pub fn digest_of(line: &str) -> String {
+    Sha256::digest(line.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e";
+    fn id() -> BackupId {
+        ID.parse().unwrap()
+    }
+    fn two(body: &str) -> String {
+        format!("{body}\n{MARKER}{}\n", json!({ "schema": 1, "type": "freeze", "id": ID, "body": digest_of(body) }))
+    }
+
+    #[test]
+    fn only_the_last_line_counts_and_only_with_its_own_id() {
+        let noise = format!("{MARKER}{}\nLast login: today\n", json!({ "type": "window", "id": ID }));
+        assert_eq!(read(&noise, Some(id())), Err(BadAnswer::NoMarker), "a marker that something else printed before");
+        assert_eq!(read("", None), Err(BadAnswer::NoMarker));
+        let other = format!("{MARKER}{}", json!({ "type": "window", "id": "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6f" }));
+        assert!(matches!(read(&other, Some(id())), Err(BadAnswer::OtherId { .. })));
+        assert!(read(&other, None).is_ok());
+        let none = format!("{MARKER}{}", json!({ "type": "window" }));
+        assert!(matches!(read(&none, Some(id())), Err(BadAnswer::OtherId { got: None, .. })));
+    }
+
+    #[test]
+    fn a_body_counts_only_whole() {
+        let body = json!({ "schema": 1, "type": "freeze", "x": 3 }).to_string();
+        let a = read(&two(&body), Some(id())).unwrap();
+        assert_eq!(a.whole::<serde_json::Value>("freeze").unwrap()["x"], 3);
+        assert!(matches!(a.whole::<serde_json::Value>("window"), Err(BadAnswer::Kind { .. })));
+        let cut = two(&body).replace("\"x\":3", "\"x\":4");
+        assert_eq!(read(&cut, Some(id())), Err(BadAnswer::Cut));
+    }
+
+    #[test]
+    fn an_unknown_code_of_a_newer_agent_is_still_a_problem() {
+        let p = format!("{MARKER}{}", json!({ "type": "problem", "id": ID, "code": "Freeze.Refused.Moon", "detail": "full" }));
+        let a = read(&p, Some(id())).unwrap();
+        assert_eq!((a.code, a.detail().as_str()), (Some(Code::Internal), "full"));
+    }
+}
