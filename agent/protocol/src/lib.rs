@@ -9,6 +9,7 @@ pub mod ids;
 pub mod mark;
 pub mod outcome;
 pub mod proof;
+pub mod retain;
 pub mod tags;
 pub mod time;
 pub mod window;

@@ -14,7 +14,7 @@
 pub mod files;
 pub mod host;
 pub mod manifest;
-pub mod retain;
+pub use protocol::retain;
 pub mod setdir;
 pub mod store;
 

@@ -1,6 +1,6 @@
 //! Listing, finding, keeping and pruning sets. Nothing is hidden: what cannot be read is shown as such.
 
-use super::retain::{self, Decision, Item, Kind, Policy};
+use protocol::retain::{self, Decision, Item, Kind, Policy};
 use super::{Error, MANIFEST, Manifest, manifest, setdir};
 use protocol::tags::SetTags;
 use protocol::{BackupId, Verdict, WallMs};

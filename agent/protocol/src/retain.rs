@@ -3,7 +3,7 @@
 //! Never deleted, whatever the policy says: the newest held set · what a person keeps · sets of a newer schema · what is
 //! damaged or not ours · a pending set younger than `pending_grace` (its backup may be running).
 
-use protocol::WallMs;
+use crate::WallMs;
 use std::collections::BTreeSet;
 
 /// Counts are of held sets only. All zero and no `max_age`: nothing held is ever deleted.
@@ -87,7 +87,7 @@ fn decide(i: &Item, policy: &Policy, now: WallMs, is_last_held: bool, counted: O
     if let Some(until) = i.kept_until.filter(|t| *t > now)
         && i.kind != Kind::Partial
     {
-        return (false, format!("kept by a person until {}", protocol::tags::text::utc(until)));
+        return (false, format!("kept by a person until {}", crate::tags::text::utc(until)));
     }
     match i.kind {
         Kind::Partial => delete("its removal was begun".into()),
@@ -101,7 +101,7 @@ fn decide(i: &Item, policy: &Policy, now: WallMs, is_last_held: bool, counted: O
         Kind::Held if is_last_held => keep("the last held set"),
         Kind::Held => {
             if let Some(t) = i.expires.filter(|t| *t <= now) {
-                delete(format!("expired at {}", protocol::tags::text::utc(t)))
+                delete(format!("expired at {}", crate::tags::text::utc(t)))
             } else if policy.max_age_ms.is_some_and(|max| age_ms > max) {
                 delete(format!("{} old, older than max_age", span(age_ms)))
             } else if let Some(why) = counted {
@@ -139,7 +139,7 @@ impl<'a> Counts<'a> {
         let day = at.0.div_euclid(86_400_000);
         // 1970-01-01 was a Thursday; weeks begin on Monday.
         let week = (day + 3).div_euclid(7);
-        let month = protocol::tags::text::year_month(at);
+        let month = crate::tags::text::year_month(at);
         self.seen += 1;
         let mut why = (self.seen <= self.policy.keep_last).then_some("among the newest (keep_last)");
         let p = self.policy;
