@@ -95,7 +95,7 @@ impl Answer {
 
     /// What a `problem` says, for people.
     pub fn detail(&self) -> String {
-        self.line.get("detail").and_then(|d| d.as_str()).unwrap_or_default().to_owned()
+        self.body.as_ref().unwrap_or(&self.line).get("detail").and_then(|d| d.as_str()).unwrap_or_default().to_owned()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The agent API's bodies (`docs/openapi.json`), and the last line that SSM and Run Command trust.
 
-use crate::{BackupId, Code, InstanceName, WallMs, outcome::InstanceMarks, outcome::Window};
+use crate::outcome::{InstanceMarks, Verdict, Window};
+use crate::{BackupId, Code, InstanceName, WallMs};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `POST /v1/freezes`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +142,7 @@ pub struct Facts {
     pub problems: Vec<Problem>,
     /// `[tags] extra` of the host's configuration.
     #[serde(default)]
-    pub extra_tags: std::collections::BTreeMap<String, String>,
+    pub extra_tags: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +178,30 @@ pub struct VolumeFacts {
     pub mounts: Vec<String>,
     /// `install`, `cpf`, `keys`, `data`, `wij`, `journal`, `altjournal`, `database`, `external`.
     pub roles: Vec<String>,
+}
+
+/// `snapfreeze backup`: the verdict and everything that a catalogue elsewhere needs to settle the set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupReply {
+    pub schema: u32,
+    pub id: BackupId,
+    pub verdict: Verdict,
+    /// Whole, with the journal marks.
+    pub window: Window,
+    pub window_ms: u64,
+    /// With which a restore starts, one per journal.
+    pub journals: Vec<String>,
+    /// What the helper printed, a map per snapshot: `snapshot`, `volume`, …; empty for a local set.
+    pub produced: Vec<BTreeMap<String, String>>,
+    /// Every cloud volume that carries a path of the instances, where the host knows them.
+    pub volumes: Vec<VolumeFacts>,
+    /// Directory of the set on the host.
+    pub set: String,
+    pub by: String,
+    #[serde(default)]
+    pub policy: String,
+    /// What people should know and what changes no verdict.
+    pub notes: Vec<String>,
 }
 
 /// Every refusal and failure, with HTTP 4xx or 5xx.

@@ -37,10 +37,15 @@ pub enum Verb {
     Watchdog,
     /// Is anything frozen, since when, by whom, when will it thaw
     #[command(after_help = "Works without an agent, without a login to the database and with a broken configuration.")]
-    Status,
+    Status(Status),
     /// Everything that can be known before a freeze, one line each
     #[command(after_help = "Examples:\n  snapfreeze check\n  snapfreeze check --nagios --to /backup")]
     Check(Check),
+    /// What a coordinator decides on before a freeze: instances, volumes, limits, and what would be refused now
+    #[command(
+        after_help = "Freezes nothing. Ends with 0 even when a freeze would be refused: that stands in the answer.\n\nExample:\n  snapfreeze facts --json --hold 60s"
+    )]
+    Facts(Facts),
     /// Freeze and answer; the host thaws by itself when the hold is over
     #[command(after_help = "Example:\n  id=$(snapfreeze freeze --hold 30s --print-id) && make-snapshot; snapfreeze thaw --id \"$id\"")]
     Freeze(Freeze),
@@ -58,9 +63,11 @@ pub enum Verb {
     Setup(Setup),
     /// The whole job on this host: freeze, local snapshot, thaw, verdict
     #[command(
-        after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s"
+        after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s\n  snapfreeze backup --json --by nightly      snapshotter, helper and directory as configured"
     )]
     Backup(Backup),
+    /// The contracts of other schedulers: AWS Data Lifecycle Manager
+    Hook(Hook),
     /// The local catalogue
     List(Where),
     /// One backup with its window and journals
@@ -97,6 +104,83 @@ pub struct Check {
     /// Look at the age of the last held set here
     #[arg(long, value_name = "DIR")]
     pub to: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Repeated in the last line of --json, for a caller far away
+    #[arg(long)]
+    pub id: Option<BackupId>,
+}
+
+#[derive(Args, Debug)]
+pub struct Facts {
+    /// The backup that is planned; an id that was used already is named as a problem
+    #[arg(long)]
+    pub id: Option<BackupId>,
+    /// The hold that is planned; the configured one when left out
+    #[arg(long, value_parser = duration_ms)]
+    pub hold: Option<u64>,
+    /// Only these instances
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<InstanceName>,
+}
+
+#[derive(Args, Debug)]
+pub struct Hook {
+    #[command(subcommand)]
+    pub of: HookOf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum HookOf {
+    /// AWS Data Lifecycle Manager: pre and post script of one snapshot. Ends with DLM's own codes
+    #[command(
+        after_help = "Exit codes: 0 frozen (pre), window unbroken (post), ready (dry-run) · 1 bad parameter · 201 pre failed · 202 post failed ·\n203 thawed by itself before post · 204 frozen already · 205 thawed already · 206 not ready.\n\nExample:\n  snapfreeze hook dlm pre --execution-id 0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e"
+    )]
+    Dlm {
+        stage: DlmStage,
+        /// DLM's executionId; names the freeze. `None` only for dry-run
+        #[arg(long, value_name = "UUID", default_value = "None")]
+        execution_id: String,
+    },
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DlmStage {
+    #[value(alias = "pre-script")]
+    Pre,
+    #[value(alias = "post-script")]
+    Post,
+    DryRun,
+}
+
+impl Verb {
+    /// What must work in an emergency works with a broken configuration.
+    pub fn works_unconfigured(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Frozen | Self::Thaw(_) | Self::Hook(Hook { of: HookOf::Dlm { stage: DlmStage::Post, .. } }))
+    }
+
+    /// For the last line of `--json`.
+    pub fn backup_id(&self) -> Option<BackupId> {
+        match self {
+            Self::Freeze(a) => a.id,
+            Self::Thaw(a) => a.id,
+            Self::Status(a) => a.id,
+            Self::Facts(a) => a.id,
+            Self::Backup(a) => a.id,
+            Self::Hook(Hook { of: HookOf::Dlm { execution_id, .. } }) => execution_id.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// A hook's caller knows other codes than ours.
+    pub fn own_code(&self, p: &protocol::wire::Problem) -> Option<u8> {
+        match self {
+            Self::Hook(Hook { of: HookOf::Dlm { .. } }) => Some(crate::verbs::hook::code_before(p)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -159,9 +243,9 @@ pub enum SetupEngine {
 
 #[derive(Args, Debug)]
 pub struct Backup {
-    /// The set is made below this directory, named by its id
+    /// The set is made below this directory, named by its id; the first of [backup].to when left out
     #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
+    pub to: Option<PathBuf>,
     /// auto, btrfs, reflink, copy or command
     #[arg(long)]
     pub snapshotter: Option<String>,
@@ -174,6 +258,18 @@ pub struct Backup {
     pub instances: Vec<InstanceName>,
     #[arg(long)]
     pub id: Option<BackupId>,
+    /// When the order was sent (RFC 3339 or Unix milliseconds)
+    #[arg(long, value_parser = instant)]
+    pub issued_at: Option<WallMs>,
+    /// Until when it may be carried out
+    #[arg(long, value_parser = instant, requires = "issued_at")]
+    pub not_after: Option<WallMs>,
+    /// Who asks, for status and records
+    #[arg(long, default_value = "backup")]
+    pub by: String,
+    /// Name of the policy that ordered it, for the tags
+    #[arg(long, default_value = "")]
+    pub policy: String,
     /// The helper of the command snapshotter, all that follows: --command PROGRAM ARG…
     #[arg(long, num_args = 1.., value_name = "WORD", allow_hyphen_values = true)]
     pub command: Vec<String>,

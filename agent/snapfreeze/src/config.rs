@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use storage::layout::Volume;
 
 pub const DEFAULT_PATH: &str = "/etc/snapfreeze/agent.toml";
 
@@ -35,6 +36,9 @@ pub struct Config {
     pub backup: Backup,
     /// An organisation's own tags.
     pub tags: BTreeMap<String, String>,
+    /// Cloud volumes of directories, where devices do not name them.
+    pub volumes: BTreeMap<PathBuf, Vec<Volume>>,
+    pub dlm: Dlm,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +75,28 @@ impl Window {
         let hold = hold_ms.map_or(Ok(self.hold), HoldMs::new)?;
         WindowRules::new(hold, self.on_overrun, self.external_freeze_timeout_s, self.wd_suspend_limit, self.margins)
     }
+
+    /// A longer hold asks for more of the same limits, so that what is allowed ends at one place. The configured hold is.
+    pub fn largest_hold_ms(&self) -> u64 {
+        let (mut fits, mut too_long) = (self.hold.ms(), HoldMs::MAX + 1);
+        while fits + 1 < too_long {
+            let middle = fits.midpoint(too_long);
+            match self.rules(Some(middle)) {
+                Ok(_) => fits = middle,
+                Err(_) => too_long = middle,
+            }
+        }
+        fits
+    }
+}
+
+/// The hook of AWS Data Lifecycle Manager.
+#[derive(Clone, Copy, Debug)]
+pub struct Dlm {
+    /// As in the policy (`ExecutionTimeout`): then DLM gives a script up.
+    pub script_timeout_ms: u64,
+    /// From pre to post.
+    pub hold_ms: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -105,6 +131,14 @@ pub enum HelperCovers {
     Paths,
 }
 
+/// DLM's own range; the lower end is its default.
+const DLM_TIMEOUT_MS: (u64, u64) = (10_000, 120_000);
+
+/// The records of a helper's sets, whose data lies elsewhere.
+pub fn sets_dir(state: &Path) -> PathBuf {
+    state.join("sets")
+}
+
 impl Default for Config {
     fn default() -> Self {
         Raw::default().check(Path::new("(defaults)")).expect("the defaults are valid")
@@ -137,6 +171,8 @@ struct Raw {
     instance: Vec<InstanceConfig>,
     backup: Backup,
     tags: RawTags,
+    layout: RawLayout,
+    dlm: RawDlm,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +213,49 @@ struct RawMargins {
 #[serde(deny_unknown_fields, default)]
 struct RawTags {
     extra: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawLayout {
+    volumes: BTreeMap<PathBuf, OneOrMore>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawDlm {
+    script_timeout: Option<String>,
+    hold: Option<String>,
+}
+
+impl RawLayout {
+    /// The volumes of each directory, or key, value and rule of the first that is not possible.
+    fn check(self) -> Result<BTreeMap<PathBuf, Vec<Volume>>, (String, String, &'static str)> {
+        let mut all = BTreeMap::new();
+        for (path, keys) in self.volumes {
+            let key = format!("layout.volumes.{:?}", path.display().to_string());
+            let keys = match keys {
+                OneOrMore::One(k) => vec![k],
+                OneOrMore::More(k) => k,
+            };
+            let plain = path.is_absolute() && path.components().all(|c| !matches!(c, std::path::Component::ParentDir));
+            if !plain || keys.is_empty() {
+                return Err((key, keys.join(", "), "an absolute directory with at least one volume"));
+            }
+            let volumes = keys.into_iter().map(|k| {
+                Volume::from_key(&k).ok_or((key.clone(), k, "a volume's id such as \"vol-0123456789abcdef0\", \"lun:3\" or \"os\""))
+            });
+            all.insert(path, volumes.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(all)
+    }
 }
 
 impl Raw {
@@ -251,14 +330,28 @@ impl Raw {
         {
             return Err(bad("backup.snapshotter", s, "auto, btrfs, reflink, copy or command"));
         }
+        let volumes = self.layout.check().map_err(|(key, value, rule)| bad(&key, &value, rule))?;
+        let script_timeout_ms = or("dlm.script_timeout", &self.dlm.script_timeout, DLM_TIMEOUT_MS.0)?;
+        if !(DLM_TIMEOUT_MS.0..=DLM_TIMEOUT_MS.1).contains(&script_timeout_ms) {
+            return Err(bad("dlm.script_timeout", self.dlm.script_timeout.as_deref().unwrap_or(""), "10s to 120s, as in DLM's policy"));
+        }
+        // Both scripts, and what DLM needs between them for its CreateSnapshots.
+        let hold_ms = or("dlm.hold", &self.dlm.hold, 2 * script_timeout_ms + 60_000)?;
+        HoldMs::new(hold_ms).map_err(|source| Error::Window { path: path.into(), source })?;
+        let mut backup = self.backup;
+        if backup.to.is_empty() && backup.snapshotter.as_deref() == Some("command") {
+            backup.to = vec![sets_dir(&self.agent.state_dir)];
+        }
         Ok(Config {
             path: path.into(),
             dirs: Dirs { state: self.agent.state_dir, run: self.agent.run_dir },
             group: self.agent.group,
             window,
             instances: self.instance,
-            backup: self.backup,
+            backup,
             tags: self.tags.extra,
+            volumes,
+            dlm: Dlm { script_timeout_ms, hold_ms },
         })
     }
 }
@@ -279,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn the_hold_of_a_dlm_hook_follows_its_scripts_and_a_helper_needs_no_directory() {
+        assert_eq!(parse("").unwrap().dlm.hold_ms, 80_000);
+        assert_eq!(parse("[dlm]\nscript_timeout = \"120s\"").unwrap().dlm.hold_ms, 300_000);
+        assert_eq!(parse("[dlm]\nhold = \"2s\"").unwrap().dlm.hold_ms, 2_000);
+        let c = parse("[backup]\nsnapshotter = \"command\"\ncommand = [\"/bin/true\"]").unwrap();
+        assert_eq!(c.backup.to, [Path::new("/var/lib/snapfreeze/sets")]);
+        assert!(parse("").unwrap().backup.to.is_empty());
+        let c = parse("[layout]\nvolumes = { \"/data\" = \"vol-0123456789abcdef0\", \"/jrn\" = [\"lun:3\", \"os\"] }").unwrap();
+        assert_eq!(c.volumes.values().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
     fn errors_name_key_value_and_range() {
         for (text, must) in [
             ("[window]\nhold = \"1180s\"", "1179s"),
@@ -295,6 +400,13 @@ mod tests {
             ("[tags.extra]\nName = \"x\"", "Name"),
             ("[agent]\nrun_dir = \"run\"", "absolute"),
             ("[backup]\nsnapshotter = \"magic\"", "reflink"),
+            ("[layout]\nvolumes = { \"data\" = \"vol-0123456789abcdef0\" }", "absolute"),
+            ("[layout]\nvolumes = { \"/data\" = [] }", "at least one"),
+            ("[layout]\nvolumes = { \"/data\" = \"vol-xyz\" }", "vol-xyz"),
+            ("[layout]\nvolume = {}", "volume"),
+            ("[dlm]\nscript_timeout = \"9s\"", "10s to 120s"),
+            ("[dlm]\nscript_timeout = \"121s\"", "10s to 120s"),
+            ("[dlm]\nhold = \"1180s\"", "1179s"),
             ("[[instance]]\nengine = \"oracle\"\nname = \"X\"", "oracle"),
             ("[[instance]]\nengine = \"gtm\"\nname = \"a b\"", "a b"),
         ] {

@@ -18,6 +18,7 @@ use clap::Parser;
 use cli::{Cli, Verb};
 use config::Config;
 use out::Out;
+use protocol::code::exit;
 use protocol::wire::Problem;
 use protocol::{Code, WallMs};
 use std::io::Write;
@@ -29,7 +30,9 @@ pub fn main() -> ExitCode {
         Ok(c) => c,
         Err(e) => {
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { protocol::code::exit::USAGE } else { 0 });
+            // DLM reads 1 as "bad parameter".
+            let usage = if std::env::args().nth(1).is_some_and(|a| a == "hook") { verbs::hook::BAD_PARAMETER } else { exit::USAGE };
+            return ExitCode::from(if e.use_stderr() { usage } else { exit::DONE });
         }
     };
     ExitCode::from(run(&cli))
@@ -46,13 +49,14 @@ fn run(cli: &Cli) -> u8 {
     let config = match Config::load(&cli.common.config) {
         Ok(c) => c,
         // What must work in an emergency works with a broken configuration.
-        Err(e) if matches!(cli.verb, Verb::Status | Verb::Frozen | Verb::Thaw(_)) => {
+        Err(e) if cli.verb.works_unconfigured() => {
             let _ = writeln!(std::io::stderr(), "warning: {}; going on with what is found", chain(&e));
             Config::default()
         }
         Err(e) => {
             let p = Problem::new(Code::ConfigInvalid, chain(&e)).next("correct the file, then run `snapfreeze check`");
-            return out.problem(&p);
+            let code = out.fail(cli.verb.backup_id(), &p);
+            return cli.verb.own_code(&p).unwrap_or(code);
         }
     };
     if let Verb::Agent = cli.verb {
@@ -68,10 +72,12 @@ fn run(cli: &Cli) -> u8 {
 async fn verb(verb: &Verb, config: &Config, out: Out) -> u8 {
     match verb {
         Verb::Agent | Verb::Watchdog => unreachable!("handled before"),
-        Verb::Status => verbs::status::status(config, out).await,
+        Verb::Status(a) => verbs::status::status(config, a, out).await,
         Verb::Freeze(a) => verbs::freeze::freeze(config, a, out).await,
         Verb::Frozen => verbs::freeze::frozen(config, out).await,
         Verb::Thaw(a) => verbs::thaw::thaw(config, a, out).await,
+        Verb::Facts(a) => verbs::facts::facts(config, a, out).await,
+        Verb::Hook(a) => verbs::hook::hook(config, a, out).await,
         Verb::Backup(a) => verbs::backup::backup(config, a, out).await,
         Verb::List(a) => verbs::catalogue::list(config, a, out),
         Verb::Show(a) => verbs::catalogue::show(config, a, out),

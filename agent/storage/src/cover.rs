@@ -96,7 +96,7 @@ fn name(place: &Place, why: &str) -> String {
 
 /// The groups that the mount's disks are in, or why it is not covered.
 fn on_disks(layout: &Layout, mount: &Mount, groups: &[Vec<String>]) -> Result<BTreeSet<usize>, String> {
-    if let Some(why) = no_disk(&mount.fs_type) {
+    if let Some(why) = elsewhere(&mount.fs_type).or_else(|| unseen(&mount.fs_type).filter(|_| mount.disks.is_empty())) {
         return Err(format!("lies on {} ({}), {why}", mount.fs_type, mount.point.display()));
     }
     if mount.disks.is_empty() {
@@ -129,12 +129,19 @@ fn is(device: &Device, name: &str) -> bool {
     device.name == name || device.dev == name || device.volume.as_ref().and_then(Volume::key).is_some_and(|k| k == name)
 }
 
-/// File systems of which no disk snapshot exists, by name.
-fn no_disk(fs_type: &str) -> Option<&'static str> {
+/// File systems that lie on no disk of this host, by name.
+pub(crate) fn elsewhere(fs_type: &str) -> Option<&'static str> {
     match fs_type {
-        "overlay" | "aufs" => Some("a container's own layer: put the data on a volume"),
         "tmpfs" | "ramfs" | "devtmpfs" => Some("which is memory"),
         "nfs" | "nfs4" | "cifs" | "smb3" | "smbfs" | "ceph" | "9p" | "virtiofs" | "afs" | "lustre" => Some("which is on another machine"),
+        _ => None,
+    }
+}
+
+/// File systems whose disk only the configuration can name.
+fn unseen(fs_type: &str) -> Option<&'static str> {
+    match fs_type {
+        "overlay" | "aufs" => Some("a container's own layer: put the data on a volume"),
         t if t == "fuse" || t.starts_with("fuse.") => Some("whose disk cannot be seen from here"),
         "zfs" => Some("whose pool's disks are not seen from here"),
         _ => None,

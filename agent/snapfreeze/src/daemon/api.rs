@@ -193,7 +193,7 @@ async fn status(State(api): State<Api>) -> Result<Json<protocol::wire::StatusRep
 
 async fn layout(State(api): State<Api>) -> Result<Response, Failure> {
     let set = api.shared.set.clone()?;
-    let found = tokio::task::spawn_blocking(move || crate::layout::of(&set, boot_now().plus(LAYOUT_MS))).await;
+    let found = tokio::task::spawn_blocking(move || crate::layout::of(&set, &api.shared.config, boot_now().plus(LAYOUT_MS))).await;
     let layout = found.map_err(|_| Problem::new(Code::Internal, "the layout panicked"))??;
     Ok(Json(layout).into_response())
 }

@@ -163,20 +163,20 @@ fn instances(config: &Config, lines: &mut Vec<Check>) {
         for c in &facts.checks {
             line(lines, &format!("{name} {}", c.name), c.level, c.text.clone());
         }
-        places(i, by, &name, lines);
+        places(config, i, by, &name, lines);
     }
 }
 
-fn places(i: &engine::Instance, by: protocol::BootMs, name: &str, lines: &mut Vec<Check>) {
+fn places(config: &Config, i: &engine::Instance, by: protocol::BootMs, name: &str, lines: &mut Vec<Check>) {
     let label = format!("{name} layout");
     let places = match i.engine.layout(by) {
         Ok(p) => p,
         Err(e) => return line(lines, &label, Level::Fail, crate::chain(&e)),
     };
     let wanted = layout::wanted(&[InstancePlaces { instance: i.name.clone(), places, facts: None }]);
-    let seen = match storage::layout::read(&storage::layout::Roots::host(), &wanted) {
+    let seen = match layout::read(config, &wanted) {
         Ok(l) => l,
-        Err(e) => return line(lines, &label, Level::Fail, crate::chain(&e)),
+        Err(p) => return line(lines, &label, Level::Fail, p.detail),
     };
     match cover::check(&seen, &Contains::Trees(wanted.iter().map(|w| w.path.clone()).collect())) {
         Ok(c) => {

@@ -54,7 +54,7 @@ fn write(config: &Config, dir: &Path) -> std::io::Result<Vec<String>> {
         Ok(set) => {
             let facts: Vec<_> =
                 set.iter().map(|i| json!({ "instance": i.name, "facts": i.engine.discover(by).map_err(|e| crate::chain(&e)) })).collect();
-            json!({ "instances": facts, "layout": layout::of(&set, by).map_err(|p| p.detail) })
+            json!({ "instances": facts, "layout": layout::of(&set, config, by).map_err(|p| p.detail) })
         }
         Err(p) => json!({ "problem": p }),
     };

@@ -4,11 +4,11 @@ use crate::caller::Caller;
 use crate::cli;
 use crate::config::Config;
 use crate::instances;
-use crate::out::{Out, typed};
+use crate::out::Out;
 use protocol::code::exit;
 use protocol::outcome::{InstanceMarks, Window, WindowState};
 use protocol::wire::{FreezeReply, FreezeRequest, FrozenReply, InstanceFrozen, Problem};
-use protocol::{BackupId, Code, SCHEMA};
+use protocol::{BackupId, Code};
 use serde_json::json;
 use std::time::Duration;
 
@@ -33,31 +33,24 @@ pub async fn freeze(config: &Config, args: &cli::Freeze, out: Out) -> u8 {
         a = caller.freeze(&request) => a,
         () = interrupted() => return interrupted_freeze(&caller, id, out).await,
     };
-    let code = match &answer {
-        Ok(r) if args.print_id => {
-            out.say(r.id.to_string());
-            exit::DONE
-        }
-        Ok(r) => {
-            say_frozen(r, out);
-            exit::DONE
-        }
-        Err(p) => out.problem(p),
-    };
-    out.marker(&match &answer {
-        Ok(r) => {
-            typed("freeze", &json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) }))
-        }
-        Err(p) => typed("problem", &json!({ "id": id, "code": p.code, "detail": p.detail })),
-    });
-    code
+    match &answer {
+        Ok(r) if args.print_id => out.say(r.id.to_string()),
+        Ok(r) => say_frozen(r, out),
+        Err(p) => return out.fail(Some(id), p),
+    }
+    exit::DONE
 }
 
 async fn interrupted_freeze(caller: &Caller<'_>, id: BackupId, out: Out) -> u8 {
+    out.fail(Some(id), &taken_back(caller, id, Code::Interrupted).await)
+}
+
+/// Thaws a freeze that may be under way, or keeps it out; what is then to be said. `why` has nothing frozen left.
+pub async fn taken_back(caller: &Caller<'_>, id: BackupId, why: Code) -> Problem {
     match caller.thaw(id).await {
-        Ok(_) => out.problem(&Problem::new(Code::Interrupted, Code::Interrupted.says())),
-        Err(p) if p.code == Code::ThawUnknownId => out.problem(&Problem::new(Code::Interrupted, "interrupted; nothing was frozen")),
-        Err(p) => out.problem(&p),
+        Ok(_) => Problem::new(why, why.says()),
+        Err(p) if p.code == Code::ThawUnknownId => Problem::new(why, format!("{}: nothing was frozen", why.says())),
+        Err(p) => p,
     }
 }
 
@@ -72,8 +65,9 @@ pub async fn interrupted() {
     }
 }
 
-fn say_frozen(r: &FreezeReply, out: Out) {
-    out.object("freeze", r);
+pub fn say_frozen(r: &FreezeReply, out: Out) {
+    let small = json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) });
+    out.answer("freeze", r, &small);
     out.say(format!("frozen  {}  in {} ms, thaws by itself in {:.1} s", r.id, r.freeze_ms, r.remaining_ms as f64 / 1000.0));
     say_marks(&r.instances, out);
     for w in &r.warnings {
@@ -97,9 +91,16 @@ pub fn journals(marks: &[InstanceMarks]) -> Vec<&str> {
     marks.iter().flat_map(|i| i.marks.iter().filter_map(|m| m.restore_from())).collect()
 }
 
-/// A window for a person: one line, its parts, its journals. Gives the exit code.
+/// A window as the end of a verb. Gives the exit code.
+pub fn end_window(w: &Window, out: Out) -> u8 {
+    let small =
+        json!({ "id": w.backup_id, "state": w.state, "window_ms": w.window_ms, "thawed_at": w.thawed_at, "journals": journals(&w.marks) });
+    out.answer("window", w, &small);
+    say_window(w, out)
+}
+
+/// A window for a person: one line, its parts. Gives the exit code.
 pub fn say_window(w: &Window, out: Out) -> u8 {
-    out.object("window", w);
     let (word, code) = match &w.state {
         WindowState::Unbroken => ("unbroken".to_owned(), exit::DONE),
         WindowState::Broken(r) => (format!("BROKEN: {r}"), exit::BROKEN),
@@ -154,12 +155,15 @@ pub async fn rehearse(config: &Config, args: &cli::Rehearse, out: Out) -> u8 {
     };
     let reply = match reply {
         Ok(r) => r,
-        Err(p) => return out.problem(&p),
+        Err(p) => return out.fail(Some(id), &p),
     };
     let asked = states(config).await;
     let thawed = caller.thaw(id).await;
     // Thaw first, speak after: what is written to may lie on a frozen disk.
-    say_frozen(&reply, out);
+    match out.json {
+        true => out.object("freeze", &reply),
+        false => say_frozen(&reply, out),
+    }
     match thawed {
         Ok(w) => {
             if let Ok(all) = &asked {
@@ -167,10 +171,8 @@ pub async fn rehearse(config: &Config, args: &cli::Rehearse, out: Out) -> u8 {
                     out.say(format!("  {} while frozen: {}", i.instance, i.frozen.word()));
                 }
             }
-            let code = say_window(&w, out);
-            out.marker(&typed("window", &json!({ "id": w.backup_id, "state": w.state, "window_ms": w.window_ms, "schema": SCHEMA })));
-            code
+            end_window(&w, out)
         }
-        Err(p) => out.problem(&p),
+        Err(p) => out.fail(Some(id), &p),
     }
 }

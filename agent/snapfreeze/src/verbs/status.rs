@@ -2,6 +2,7 @@
 
 use super::freeze::states;
 use crate::caller::Caller;
+use crate::cli;
 use crate::config::Config;
 use crate::journal;
 use crate::out::Out;
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 const QUICK: Duration = Duration::from_secs(5);
 
-pub async fn status(config: &Config, out: Out) -> u8 {
-    match Caller::new(config).client().get::<StatusReply>("/v1/status", QUICK).await {
-        Ok(s) => say(&s, out),
+pub async fn status(config: &Config, args: &cli::Status, out: Out) -> u8 {
+    let answer = Caller::new(config).client().get::<StatusReply>("/v1/status", QUICK).await;
+    match &answer {
+        Ok(s) => say(s, out),
         Err(p) => {
             out.object("agent", &json!({ "reachable": false, "why": p.detail }));
             out.say(format!("agent: NOT REACHABLE ({})", p.detail));
@@ -36,11 +38,15 @@ pub async fn status(config: &Config, out: Out) -> u8 {
             out.say(format!("engines: {} ({})", p.detail, p.code));
         }
     }
+    // What was asked is answered, so the end is 0 even without an agent; the last line says which it is.
+    match answer {
+        Ok(s) => out.answer("status", &s, &json!({ "id": args.id.or(s.id), "phase": s.phase, "left_frozen": s.left_frozen })),
+        Err(p) => out.answer("problem", &p, &json!({ "id": args.id, "code": p.code, "detail": p.detail })),
+    }
     exit::DONE
 }
 
 fn say(s: &StatusReply, out: Out) {
-    out.object("status", s);
     let phase = match s.phase {
         Phase::Idle => "nothing is frozen by us",
         Phase::Arming => "about to freeze",

@@ -1,11 +1,11 @@
 //! `thaw --id` touches only its own freeze. `thaw` without an id is the emergency: whatever is frozen, every rung.
 
-use super::freeze::{journals, say_window};
+use super::freeze::{end_window, say_window};
 use crate::caller::{Caller, ladder};
 use crate::cli;
 use crate::config::Config;
 use crate::instances::{self, Set};
-use crate::out::{Out, typed};
+use crate::out::Out;
 use doors::clock::boot_now;
 use protocol::code::exit;
 use protocol::wire::{Frozen, ThawReply};
@@ -26,25 +26,15 @@ pub async fn thaw(config: &Config, args: &cli::Thaw, out: Out) -> u8 {
 
 async fn by_id(config: &Config, id: BackupId, out: Out) -> u8 {
     match Caller::new(config).thaw(id).await {
-        Ok(w) => {
-            let code = say_window(&w, out);
-            out.marker(&typed(
-                "window",
-                &json!({ "id": w.backup_id, "state": w.state, "window_ms": w.window_ms, "thawed_at": w.thawed_at, "journals": journals(&w.marks) }),
-            ));
-            code
-        }
-        Err(p) => {
-            let code = out.problem(&p);
-            out.marker(&typed("problem", &json!({ "id": id, "code": p.code, "detail": p.detail })));
-            code
-        }
+        Ok(w) => end_window(&w, out),
+        Err(p) => out.fail(Some(id), &p),
     }
 }
 
 async fn emergency(config: &Config, out: Out) -> u8 {
     match Caller::new(config).client().post::<_, ThawReply>("/v1/thaw", &json!({}), AGENT).await {
         Ok(r) => {
+            out.object("window", &r.window);
             say_window(&r.window, out);
         }
         Err(p) if p.code == Code::ThawUnknownId => out.say("the agent holds no freeze"),

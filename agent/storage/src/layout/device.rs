@@ -67,6 +67,17 @@ impl Volume {
             Self::InstanceStore | Self::AzureTemporary => None,
         }
     }
+
+    /// The other way round; `None` for what is no such name.
+    pub fn from_key(key: &str) -> Option<Self> {
+        if let Some(lun) = key.strip_prefix("lun:") {
+            return Some(Self::AzureData { lun: lun.parse().ok()? });
+        }
+        if key == "os" {
+            return Some(Self::AzureOs);
+        }
+        ebs(key.strip_prefix("vol-")?)
+    }
 }
 
 pub(super) struct Devices<'a> {
@@ -203,11 +214,7 @@ impl<'a> Devices<'a> {
     fn volume(&self, d: &Device, dir: &Path) -> Option<Volume> {
         match d.model.as_str() {
             // Amazon EC2 User Guide, "Identify the EBS device": the serial is the volume id without its dash.
-            "Amazon Elastic Block Store" => {
-                let hex = d.serial.strip_prefix("vol")?.trim_start_matches('-');
-                let valid = hex.len() >= 8 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-                valid.then(|| Volume::Ebs { id: format!("vol-{hex}") })
-            }
+            "Amazon Elastic Block Store" => ebs(d.serial.strip_prefix("vol")?.trim_start_matches('-')),
             "Amazon EC2 NVMe Instance Storage" => Some(Volume::InstanceStore),
             // Azure/azure-vm-utils: namespace 1 is the OS disk, data disks begin at 2 with LUN 0.
             "MSFT NVMe Accelerator v1.0" => match read(&dir.join("nsid"))?.parse::<u32>().ok()? {
@@ -256,6 +263,11 @@ fn azure_scsi(dir: &Path) -> Option<Volume> {
         ("f8b3781b-1e82-", lun) => Some(Volume::AzureData { lun }),
         _ => None,
     }
+}
+
+fn ebs(hex: &str) -> Option<Volume> {
+    let valid = hex.len() >= 8 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    valid.then(|| Volume::Ebs { id: format!("vol-{hex}") })
 }
 
 fn read(path: &Path) -> Option<String> {

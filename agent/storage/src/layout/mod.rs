@@ -7,6 +7,7 @@
 
 mod device;
 pub mod mountinfo;
+mod named;
 mod path;
 
 pub use device::{Device, DeviceKind, Volume};

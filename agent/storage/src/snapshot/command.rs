@@ -3,21 +3,27 @@
 //! It is started before the freeze and may fetch credentials and open connections then. The talk, one line each:
 //!
 //! ```text
-//! helper: READY            or READY ms=1200, what its call will take
+//! helper: READY            or READY ms=1200 verdict=yes: what its call will take, and that it waits for the verdict
 //! agent:  GO {"snapfreeze:backup-id":"…",…}      the tags that are known at the freeze, one line of JSON
 //! helper: snapshot=snap-0123 volume=vol-0456     or the same as a JSON object; one line per snapshot
 //! helper: DONE             the point in time of every snapshot is fixed; it may go on working
+//! agent:  VERDICT {"snapfreeze:verdict":"held",…}    after the thaw, if it still runs: tags to overwrite (verdict, reason,
+//!                          thawed-at, window-ms, Name); then its standard input is closed
+//! helper: NOTE text        anything for people, such as a tag that could not be written
+//! helper: FAILED text      a snapshot came to nothing after all: the set is broken
 //! ```
 //!
 //! Exit 0 after at least one snapshot line counts as DONE. Another exit, or the deadline, is a failure; then its whole
-//! process group is killed, and what it may have made is for its own reaper. Environment: `SNAPFREEZE_ID`,
-//! `SNAPFREEZE_SET` (directory), `SNAPFREEZE_HOLD_MS`, `SNAPFREEZE_PATHS` (the sources, JSON array).
+//! process group is killed, and what it may have made is for its own reaper. Only a helper that said `verdict=yes` states
+//! by its DONE that nothing but tagging is left: its later exit, or that it did not end, is a note and changes no verdict.
+//! Environment: `SNAPFREEZE_ID`, `SNAPFREEZE_SET` (directory), `SNAPFREEZE_HOLD_MS`, `SNAPFREEZE_PATHS` (the sources, JSON
+//! array), `SNAPFREEZE_VOLUMES` (the cloud volumes that carry them with device, mounts and roles, JSON array).
 
 use super::sources::resolve;
 use super::{Error, Finished, Method, Moment, Part, Plan, Request, Say, Snapshotter, Taken};
 use crate::catalogue::setdir;
 use doors::clock::boot_now;
-use doors::exec::{Call, Cancel, Ended, Program, Running};
+use doors::exec::{Call, Cancel, Ended, Output, Program, Running};
 use protocol::{BootMs, Code};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,11 +41,15 @@ pub struct Command {
 }
 
 /// A started helper that has said READY.
-pub(super) struct Helper(Running);
+pub(super) struct Helper {
+    running: Running,
+    /// After its DONE nothing but tagging is left.
+    wants_verdict: bool,
+}
 
 impl std::fmt::Debug for Helper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Helper({})", self.0.id())
+        write!(f, "Helper({})", self.running.id())
     }
 }
 
@@ -69,7 +79,9 @@ impl Snapshotter for Command {
                 }
             }
         };
-        let ms = pairs(ready.trim_start_matches("READY")).get("ms").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let ready = pairs(ready.trim_start_matches("READY"));
+        let ms = ready.get("ms").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let wants_verdict = ready.get("verdict").is_some_and(|v| v == "yes");
         if ms > request.hold_ms {
             return Err(Error::refused(
                 Code::RefusedTooSlow,
@@ -95,14 +107,14 @@ impl Snapshotter for Command {
             })
             .collect();
         plan.notes.push(format!("{} is ready", self.program.path().display()));
-        *plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Helper(running));
+        *plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Helper { running, wants_verdict });
         Ok(plan)
     }
 
     fn take(&self, plan: &Plan, moment: &Moment<'_>) -> Result<Taken, Error> {
         let begun = boot_now();
         let mut slot = plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut running = slot.take().ok_or_else(|| Error::Helper("was used already".into()))?.0;
+        let Helper { mut running, wants_verdict } = slot.take().ok_or_else(|| Error::Helper("was used already".into()))?;
         moment.check()?;
         let tags = serde_json::to_string(moment.tags).unwrap_or_default();
         running.say(&format!("GO {tags}")).map_err(|e| Error::Helper(format!("did not take GO: {e}")))?;
@@ -112,7 +124,7 @@ impl Snapshotter for Command {
             let slice = boot_now().plus(SLICE_MS).min(moment.by);
             match running.line(slice).map_err(|e| Error::Helper(e.to_string()))? {
                 Some(line) if line == "DONE" => {
-                    *slot = Some(Helper(running));
+                    *slot = Some(Helper { running, wants_verdict });
                     break;
                 }
                 Some(line) => {
@@ -138,12 +150,33 @@ impl Snapshotter for Command {
         Ok(taken)
     }
 
+    fn verdict(&self, plan: &Plan, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut slot = plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(Helper { running, wants_verdict }) = slot.as_mut() else { return Ok(()) };
+        let told = running.say(&format!("VERDICT {}", serde_json::to_string(tags).unwrap_or_default()));
+        running.feed(Vec::new()); // nothing more will be said
+        match told {
+            Err(e) if *wants_verdict => Err(Error::Helper(format!("did not take VERDICT: {e}"))),
+            _ => Ok(()),
+        }
+    }
+
     fn finish(&self, plan: &Plan, _checksums: bool, _say: Say<'_>) -> Result<Finished, Error> {
         let helper = plan.helper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(Helper(running)) = helper {
-            finished(running, boot_now().plus(self.finish_ms), None)?;
+        let mut done = Finished { notes: vec!["the data lies where the helper's snapshots are".into()], ..Finished::default() };
+        let Some(Helper { running, wants_verdict }) = helper else { return Ok(done) };
+        let out = running.finish(boot_now().plus(self.finish_ms), None).map_err(|e| Error::Helper(e.to_string()))?;
+        for line in out.out().lines() {
+            if let Some(why) = line.strip_prefix("FAILED") {
+                return Err(Error::Helper(format!("says that a snapshot failed:{why}")));
+            }
+            done.notes.extend(line.strip_prefix("NOTE ").map(|n| format!("helper: {n}")));
         }
-        Ok(Finished { notes: vec!["the data lies where the helper's snapshots are".into()], ..Finished::default() })
+        match ended(&out) {
+            Err(e) if wants_verdict => done.notes.push(format!("{e}; the tags of its snapshots may still say pending")),
+            other => other?,
+        }
+        Ok(done)
     }
 
     fn abort(&self, plan: &Plan) -> Result<(), Error> {
@@ -153,7 +186,10 @@ impl Snapshotter for Command {
 }
 
 fn finished(running: Running, by: BootMs, cancel: Option<&Cancel>) -> Result<(), Error> {
-    let out = running.finish(by, cancel).map_err(|e| Error::Helper(e.to_string()))?;
+    ended(&running.finish(by, cancel).map_err(|e| Error::Helper(e.to_string()))?)
+}
+
+fn ended(out: &Output) -> Result<(), Error> {
     match out.ended {
         Ended::Exited(0) => Ok(()),
         Ended::Cancelled => Err(Error::Cancelled),

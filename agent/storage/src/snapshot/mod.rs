@@ -1,9 +1,9 @@
 //! Making a point in time on this host, without a cloud.
 //!
-//! [`Snapshotter`] has four steps around a window. `prepare` runs before the freeze and finds out everything that can go
-//! wrong; `take` runs inside the window and does nothing that can wait; `finish` runs after the thaw and makes the set
-//! durable and checkable; `abort` removes what there is of it. [`local::Local`] makes btrfs snapshots, reflinks and copies,
-//! [`command::Command`] runs a configured helper, [`fake::Fake`] stands in for tests.
+//! [`Snapshotter`] has five steps around a window. `prepare` runs before the freeze and finds out everything that can go
+//! wrong; `take` runs inside the window and does nothing that can wait; after the thaw a helper is told the `verdict`, and
+//! `finish` makes the set durable and checkable; `abort` removes what there is of it. [`local::Local`] makes btrfs
+//! snapshots, reflinks and copies, [`command::Command`] runs a configured helper, [`fake::Fake`] stands in for tests.
 //!
 //! What is written where: the set lies in `TO/<backup id>/`. A reflink and a btrfs snapshot are written to the file system
 //! they are taken of, which is inherent; so neither is possible while that file system itself is frozen
@@ -38,6 +38,10 @@ pub trait Snapshotter: Send + Sync {
     fn prepare(&self, request: &Request) -> Result<Plan, Error>;
     /// Inside the window. When it fails, nothing of the set is to be used: call `abort`.
     fn take(&self, plan: &Plan, moment: &Moment<'_>) -> Result<Taken, Error>;
+    /// After the thaw, before `finish`: tags that a helper writes over those of its snapshots. Others keep them elsewhere.
+    fn verdict(&self, _plan: &Plan, _tags: &BTreeMap<String, String>) -> Result<(), Error> {
+        Ok(())
+    }
     /// After the thaw: on disk, read-only where that is possible, every file with size and checksum in `files.jsonl`.
     fn finish(&self, plan: &Plan, checksums: bool, say: Say<'_>) -> Result<Finished, Error>;
     /// Ends a helper and removes `TO/<id>/`. What cannot be removed is left marked as partial, and named. May be repeated.
