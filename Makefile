@@ -7,17 +7,18 @@
 #   make test-long               the full matrices, with their counts
 #   make bench                   the figures of docs/figures.md
 #   make install                 program and systemd units, after cargo build --release -p snapfreeze; DESTDIR= for packages
+#   make packages                deb and rpm in target/packages, from a program that runs from GLIBC 2.26 on (docs/install.md)
 #   make lint                    clippy, rustfmt, cargo-deny
 #   make fuzz FUZZ_SECONDS=60    every fuzz target for a while (FUZZ_TARGET=judge: one)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long demo bench install lint fuzz
+.PHONY: help setup test test-long demo bench install packages lint fuzz
 
 NEXTEST_VERSION := 0.9.143
 CARGO_FUZZ_VERSION := 0.13.2
-PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev
+PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev rpm
 # The kill matrix stops the binary at named points; a release is built without them.
 FEATURES := --features snapfreeze/points
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -57,18 +58,42 @@ bench: setup
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	@$(TARGET)/release/bench
 
+# BIN: where the programs lie that are installed or packaged.
+BIN = $(TARGET)/release
+SHARE = $(DESTDIR)/usr/share
+COMPLETIONS = $(DESTDIR)/usr/bin/snapfreeze completions
 install:
-	install -D -m 0755 $(TARGET)/release/snapfreeze $(DESTDIR)/usr/bin/snapfreeze
+	install -D -m 0755 $(BIN)/snapfreeze $(DESTDIR)/usr/bin/snapfreeze
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system infra/host/*.service infra/host/*.socket infra/host/*.timer
 	install -D -m 0644 infra/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/snapfreeze.conf
 	install -D -m 0644 infra/host/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/snapfreeze.conf
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/snapfreeze docs/*.md infra/host/agent.toml LICENSE
-	install -d $(DESTDIR)/usr/share/man/man1
-	$(DESTDIR)/usr/bin/snapfreeze man $(DESTDIR)/usr/share/man/man1
+	install -D -m 0644 -t $(SHARE)/doc/snapfreeze docs/*.md infra/host/agent.toml LICENSE
+	[ -e $(DESTDIR)/etc/snapfreeze/agent.toml ] || install -D -m 0644 -t $(DESTDIR)/etc/snapfreeze infra/host/agent.toml
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/site-functions
+	$(DESTDIR)/usr/bin/snapfreeze man $(SHARE)/man/man1
+	$(COMPLETIONS) bash >$(SHARE)/bash-completion/completions/snapfreeze
+	$(COMPLETIONS) fish >$(SHARE)/fish/vendor_completions.d/snapfreeze.fish
+	$(COMPLETIONS) zsh >$(SHARE)/zsh/site-functions/_snapfreeze
 	@if [ -z "$(DESTDIR)" ]; then \
 	  systemd-sysusers snapfreeze.conf && systemd-tmpfiles --create snapfreeze.conf && \
 	  systemctl daemon-reload && systemctl enable --now snapfreeze.socket snapfreeze.service; \
 	fi
+
+# zig links against the C library of Amazon Linux 2, whatever this machine has. Two builds: no feature of one enters the other.
+GLIBC := 2.26
+ZIG_TARGET := x86_64-unknown-linux-gnu
+ZIG_TOOLS := ziglang==0.17.1 cargo-zigbuild==0.24.1
+TOOLS ?= $(or $(SNAPFREEZE_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapfreeze-tools)
+EBS = $(shell grep -hs '^name = "snapfreeze-ebs"' lambda/aws/Cargo.toml; ls -d lambda/aws/src/bin/snapfreeze-ebs* 2>/dev/null)
+packages: BIN = $(TARGET)/$(ZIG_TARGET)/release
+packages: ZIGBUILD = cargo-zigbuild zigbuild --release --target $(ZIG_TARGET).$(GLIBC)
+packages: export PATH := $(TOOLS)/zig/bin:$(PATH)
+packages: setup
+	@command -v cargo-zigbuild >/dev/null || { python3 -m venv $(TOOLS)/zig && $(TOOLS)/zig/bin/pip install -q $(ZIG_TOOLS); }
+	$(ZIGBUILD) -p snapfreeze
+	$(if $(EBS),$(ZIGBUILD) -p aws --bin snapfreeze-ebs)
+	infra/host/packages/check-glibc $(GLIBC) $(BIN)/snapfreeze $(if $(EBS),$(BIN)/snapfreeze-ebs)
+	infra/host/packages/build $(BIN) target/packages
 
 lint:
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
