@@ -4,7 +4,7 @@ use crate::marks;
 use crate::order::Order;
 use crate::policy::{HeldBy, MemberRule};
 use crate::ports::CloudVolume;
-use crate::saga::{Inspected, Member, plus};
+use crate::saga::{Inspected, Member, minus, plus};
 use protocol::wire::{Frozen, Phase, Problem};
 use protocol::{Code, WallMs};
 
@@ -56,13 +56,15 @@ fn host(order: &Order, plan: &Inspected, now: WallMs) -> Result<(), Problem> {
         let detail = format!("instance {} is frozen already, or does not say: {}", i.instance, i.frozen.word());
         return Err(refuse(Code::RefusedAlreadyFrozen, &detail, "snapfreeze status"));
     }
-    let hop = i64::try_from(plan.hop_ms).unwrap_or(i64::MAX);
-    if f.now.0 < now.0.saturating_sub(hop).saturating_sub(SKEW_MS) {
-        let late = (now.0 - f.now.0) / 1000;
+    // As the host will judge a freeze order (window rule 6): this order's way stands for that one's. A group's slowest answer, or
+    // the cloud's, may have come much later.
+    let asked = plan.asked_at.unwrap_or_else(|| minus(now, plan.hop_ms));
+    if f.now.0 < asked.0.saturating_sub(SKEW_MS) {
+        let late = (asked.0.saturating_sub(f.now.0)) / 1000;
         return Err(refuse(Code::RefusedClock, &format!("the host's clock is {late} s behind"), "set it right (chrony)"));
     }
-    if f.now.0 > plus(now, order.policy.late_ms).0 {
-        let early = (f.now.0 - now.0) / 1000;
+    if f.now.0 > plus(asked, order.policy.late_ms).0 {
+        let early = (f.now.0.saturating_sub(asked.0)) / 1000;
         return Err(refuse(Code::RefusedClock, &format!("the host's clock is {early} s ahead"), "set it right (chrony)"));
     }
     if hold > f.largest_hold_ms {

@@ -1,11 +1,12 @@
 //! Carries out steps through the ports, as many as its caller wants: all of them (Lambda, terminal) or one phase (Step
 //! Functions). Every call has a deadline here as well, whatever the adapter does: a call that hangs counts as not answered.
 
+use crate::act::Action;
 use crate::marks;
 use crate::order::Target;
 use crate::policy::Policy;
 use crate::ports::{After, BackupAnswer, Clock, Disks, FreezeAnswer, FreezeCall, Hosts, SnapshotAnswer, SnapshotCall, ThawAnswer};
-use crate::saga::{FREEZE_ANSWER_MS, Inspected, Outcome, Phase, Saga, Step, THAW_TRY_MS, minus, plus};
+use crate::saga::{FREEZE_ANSWER_MS, HOST_TAIL_MS, Inspected, Outcome, Phase, Saga, Step, THAW_TRY_MS, minus, plus};
 use futures_util::future::{Either, join, join_all, select};
 use protocol::wire::Problem;
 use protocol::{Code, WallMs};
@@ -16,8 +17,6 @@ use std::pin::pin;
 const INSPECT_MS: u64 = 90_000;
 /// A call outside the window.
 const CALL_MS: u64 = 60_000;
-/// The host's part after a host-held window: checksums are off, tags and the record take seconds.
-const BACKUP_TAIL_MS: u64 = 120_000;
 
 /// What the saga runs on.
 pub struct World<'a, H, D, C> {
@@ -59,8 +58,12 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             if until.stop_by.is_some_and(|stop| now >= stop) {
                 return;
             }
+            if let Some(problem) = out_of_time(saga, &step, until, now) {
+                saga.refuse(problem);
+                continue;
+            }
             (self.told)(saga, &step);
-            if matches!(step, Step::Snapshot(_)) && saga.snapshot_by().is_none_or(|by| now > by) {
+            if saga.too_late_to_snapshot(now) {
                 saga.skip_snapshot();
                 continue;
             }
@@ -68,6 +71,12 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             let outcome = self.carry_out(saga, &step, now).await;
             saga.apply(outcome, self.clock.now());
         }
+    }
+
+    /// One action of the Lambda on a saga that may come from another process.
+    pub async fn act(&self, action: Action, saga: &mut Saga, stop_by: Option<WallMs>) {
+        action.take_up(saga, self.clock.now());
+        self.run(saga, Until { phases: action.phases(), stop_by }).await;
     }
 
     async fn carry_out(&self, saga: &Saga, step: &Step, now: WallMs) -> Outcome {
@@ -85,7 +94,7 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             }
             Step::Backup(all) => {
                 let mut call = freeze_call(saga, now);
-                call.answer_by = plus(now, saga.order.policy.late_ms + saga.order.policy.hold.ms() + BACKUP_TAIL_MS);
+                call.answer_by = backup_answer_by(saga, now);
                 let call = &call;
                 let one = |i| async move {
                     let unknown = || BackupAnswer::Unknown("no answer to the backup order in time".into());
@@ -145,7 +154,7 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             (facts, _) => facts?,
         };
         let hop_ms = u64::try_from(answered.0 - now.0).unwrap_or(0);
-        Ok(Inspected { facts, look, hop_ms })
+        Ok(Inspected { facts, look, hop_ms, asked_at: Some(now) })
     }
 
     async fn mark(&self, saga: &Saga) -> Result<(), Problem> {
@@ -180,6 +189,39 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             Either::Right(_) => None,
         }
     }
+}
+
+/// A process that ends before the answer, or before the thaw when that is its own, does not freeze.
+fn out_of_time(saga: &Saga, step: &Step, until: Until, now: WallMs) -> Option<Problem> {
+    let stop = until.stop_by?;
+    let p = &saga.order.policy;
+    let answer = match step {
+        Step::Freeze(_) => freeze_call(saga, now).answer_by,
+        Step::Backup(_) => backup_answer_by(saga, now),
+        Step::Inspect
+        | Step::Wait(_)
+        | Step::Snapshot(_)
+        | Step::Thaw(_)
+        | Step::Find
+        | Step::Mark
+        | Step::Complete
+        | Step::After
+        | Step::Done => {
+            return None;
+        }
+    };
+    let thaws_too = until.phases.is_empty() || until.phases.contains(&Phase::Thaw);
+    let done = if thaws_too { plus(answer.max(plus(now, p.hold.ms())), THAW_TRY_MS) } else { answer };
+    (done > stop).then(|| {
+        let (has, needs) = (stop.0.saturating_sub(now.0) / 1000, done.0.saturating_sub(now.0).div_euclid(1000) + 1);
+        Problem::new(Code::RefusedTooSlow, format!("{has} s are left to this process, the window may need {needs} s; nothing was frozen"))
+            .next("use the state machine, a longer time-out of the function, or a shorter hold")
+    })
+}
+
+fn backup_answer_by(saga: &Saga, now: WallMs) -> WallMs {
+    let p = &saga.order.policy;
+    plus(now, p.late_ms + p.hold.ms() + HOST_TAIL_MS)
 }
 
 fn freeze_call(saga: &Saga, now: WallMs) -> FreezeCall {

@@ -6,8 +6,10 @@
 //!
 //! Read `saga` first, then `drive`. What is asked for is an [`order::Order`] made from a [`policy::Policy`]; what may be
 //! refused before anything is frozen is in `admit`; what is written on the snapshots in `marks`.
-//! Around it: `ops` makes orders from a policy and carries out `prune`, `reap` and `watch`; `sets` reads a catalogue back from tags, `retain` says what may go, `watch` who has been silent for too long.
+//! Around it: `act` cuts it into the actions of a Lambda; `ops` makes orders from a policy and carries out `prune`, `reap` and
+//! `watch`; `sets` reads a catalogue back from tags, `retain` says what may go, `watch` who has been silent for too long.
 
+pub mod act;
 pub mod admit;
 pub mod drive;
 pub mod marks;
@@ -22,6 +24,7 @@ pub mod slot;
 pub mod span;
 pub mod watch;
 
+pub use act::Action;
 pub use order::{Order, Target};
 pub use policy::Policy;
 pub use saga::{Outcome, Phase, Saga, Step};

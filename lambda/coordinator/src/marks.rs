@@ -3,6 +3,7 @@
 
 use crate::admit::taken;
 use crate::order::Order;
+use crate::policy::HeldBy;
 use crate::ports::{Made, Snapshot};
 use crate::saga::{Freeze, Member, Saga, Thaw};
 use protocol::outcome::InstanceMarks;
@@ -79,14 +80,20 @@ pub fn of_volumes(saga: &Saga) -> Vec<(String, Tags)> {
         for made in saga.made().iter().filter(|made| belongs(m, made)) {
             of_volume(&mut t, m, made);
             let mut tags = to_tags(&t);
-            for not_yet in [name::VERDICT, name::REASON] {
-                tags.remove(&format!("{PREFIX}{not_yet}"));
-            }
-            tags.remove(name::NAME);
+            let host_held = saga.order.policy.held_by == HeldBy::Host;
+            // What the verdict's call writes, and what a host that made the set has counted itself.
+            let others: &[&str] = if host_held { &[name::VERDICT, name::REASON, name::SET_SIZE] } else { &[name::VERDICT, name::REASON] };
+            tags.retain(|k, _| k != name::NAME && !others.iter().any(|n| is(k, n)));
             all.push((made.snapshot.clone(), tags));
         }
     }
     all
+}
+
+/// The tag of this name, or one of its parts.
+fn is(key: &str, name: &str) -> bool {
+    let rest = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix(name));
+    rest.is_some_and(|r| r.is_empty() || r.starts_with('.'))
 }
 
 fn belongs(m: &Member, made: &Made) -> bool {
@@ -115,8 +122,7 @@ pub fn verdict(saga: &Saga) -> Tags {
     let hosts: Vec<&str> = saga.members.iter().filter_map(|m| m.plan.as_ref()).map(|p| p.facts.host.as_str()).collect();
     t.host = hosts.join("+");
     t.verdict = saga.verdict.clone().unwrap_or(Verdict::Pending);
-    let wanted = [format!("{PREFIX}{}", name::VERDICT), format!("{PREFIX}{}", name::REASON), name::NAME.to_owned()];
-    to_tags(&t).into_iter().filter(|(k, _)| wanted.iter().any(|w| k == w || k.starts_with(&format!("{w}.")))).collect()
+    to_tags(&t).into_iter().filter(|(k, _)| k == name::NAME || is(k, name::VERDICT) || is(k, name::REASON)).collect()
 }
 
 /// A journal path may be this long before the freeze reply has more than a snapshot's tags can carry.

@@ -6,13 +6,13 @@ use crate::order::{Order, Target};
 use crate::policy::Policy;
 use crate::ports::{Candidate, Disks, Fleet, Shelf};
 use crate::retain::{Fate, Reap, prune, reap};
-use crate::sets::{Catalogue, read};
+use crate::sets::{Catalogue, Set, SetState, read};
 use crate::slot::slot;
 use crate::watch::{Watch, watch};
-use protocol::tags::{PREFIX, name, text};
+use protocol::tags::{PREFIX, SetTags, VALUE_MAX, name, text};
 use protocol::wire::Problem;
-use protocol::{BrokenReason, Code, WallMs};
-use std::collections::BTreeMap;
+use protocol::{BrokenReason, Code, Verdict, WallMs};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the orders of one run are named and paced.
 #[derive(Clone, Debug)]
@@ -48,7 +48,9 @@ pub async fn orders(fleet: &impl Fleet, policy: &Policy, run: &Run<'_>) -> Resul
 fn grouped(policy: &Policy, candidates: Vec<Candidate>) -> BTreeMap<String, Vec<Target>> {
     let by = policy.select.group_by.as_ref().or(policy.select.mirror_by.as_ref());
     let mut groups: BTreeMap<String, Vec<Target>> = BTreeMap::new();
-    for c in candidates {
+    let mut seen = BTreeSet::new();
+    // A host that is named twice would be frozen twice.
+    for c in candidates.into_iter().filter(|c| seen.insert(c.target.id.clone())) {
         // A host without the tag stands alone.
         let key = by.and_then(|tag| c.tags.get(tag)).map_or_else(|| format!("host {}", c.target.id), |v| format!("group {v}"));
         groups.entry(key).or_default().push(c.target);
@@ -68,7 +70,7 @@ pub struct Done<T> {
 }
 
 /// With `really` false nothing is sent that changes anything. A set goes snapshot by snapshot, its verdict first made
-/// `broken`, so that an interrupted removal never leaves a set that looks held.
+/// `broken`, so that an interrupted removal never leaves a set that looks held; one that cannot be removed at all is held again.
 pub async fn run_prune<W: Shelf + Disks>(
     world: &W,
     policy: &Policy,
@@ -76,42 +78,65 @@ pub async fn run_prune<W: Shelf + Disks>(
     really: bool,
     mut told: impl FnMut(&Fate),
 ) -> Result<Done<Fate>, Problem> {
-    let planned = prune(&catalogue(world).await?, &policy.name, &policy.keep, now);
+    let catalogue = catalogue(world).await?;
+    let planned = prune(&catalogue, &policy.name, &policy.keep, now);
     let mut failed = Vec::new();
     for f in planned.iter().filter(|f| f.delete && really) {
         told(f);
-        if let Err(p) = remove(world, f).await {
+        let Some(set) = catalogue.sets.iter().find(|s| s.id == f.id) else { continue };
+        if let Err(p) = remove(world, set).await {
             failed.push(Problem { detail: format!("{}: {}", f.id, p.detail), ..p });
         }
     }
     Ok(Done { planned, failed })
 }
 
-async fn remove<W: Shelf + Disks>(world: &W, f: &Fate) -> Result<(), Problem> {
-    world.tag(&f.snapshots, &broken(&BrokenReason::SnapshotFailed("its removal was begun".into()))).await?;
-    for s in &f.snapshots {
-        world.delete(s).await?;
+async fn remove<W: Shelf + Disks>(world: &W, set: &Set) -> Result<(), Problem> {
+    let why = BrokenReason::SnapshotFailed("its removal was begun".into());
+    make_broken(world, set, &why).await?;
+    for (i, s) in set.ids().iter().enumerate() {
+        if let Err(p) = world.delete(s).await {
+            // Locked, in use, or no permission, and nothing is gone yet: it is as good as it was.
+            if i == 0 && matches!(set.state, SetState::Held | SetState::Completing) {
+                world.tag(&set.ids(), &verdict_tags(set, Verdict::Held)).await?;
+            }
+            return Err(p);
+        }
     }
     Ok(())
 }
 
+/// Snapshots that are called broken already keep their own reason.
+async fn make_broken<W: Disks>(world: &W, set: &Set, why: &BrokenReason) -> Result<(), Problem> {
+    let others = set.snapshots.iter().filter(|(_, t)| !matches!(t.verdict, Verdict::Broken(_)));
+    let ids: Vec<String> = others.map(|(s, _)| s.snapshot.clone()).collect();
+    if ids.is_empty() { Ok(()) } else { world.tag(&ids, &verdict_tags(set, Verdict::Broken(why.clone()))).await }
+}
+
 /// Marks what no coordinator will finish, and what claims more than is there, as broken.
 pub async fn run_reap<W: Shelf + Disks>(world: &W, policy: &Policy, now: WallMs, really: bool) -> Result<Done<Reap>, Problem> {
-    let planned: Vec<Reap> = reap(&catalogue(world).await?, &policy.keep, now);
+    let catalogue = catalogue(world).await?;
+    let planned: Vec<Reap> = reap(&catalogue, &policy.keep, now);
     let mut failed = Vec::new();
     for r in planned.iter().filter(|_| really) {
-        if let Err(p) = world.tag(&r.snapshots, &broken(&r.verdict)).await {
+        let Some(set) = catalogue.sets.iter().find(|s| s.id == r.id) else { continue };
+        if let Err(p) = make_broken(world, set, &r.verdict).await {
             failed.push(Problem { detail: format!("{}: {}", r.id, p.detail), ..p });
         }
     }
     Ok(Done { planned, failed })
 }
 
-fn broken(why: &BrokenReason) -> Tags {
+fn verdict_tags(set: &Set, verdict: Verdict) -> Tags {
     let tag = |n: &str| format!("{PREFIX}{n}");
-    let reason = text::reason(why);
-    let cut: String = reason.chars().take(protocol::tags::VALUE_MAX).collect();
-    BTreeMap::from([(tag(name::VERDICT), "broken".to_owned()), (tag(name::REASON), cut)])
+    let mut tags = Tags::from([(tag(name::VERDICT), verdict.word().to_owned())]);
+    if let Verdict::Broken(why) = &verdict {
+        // One value, never parts: those of a longer reason could not be taken away.
+        tags.insert(tag(name::REASON), text::reason(why).chars().take(VALUE_MAX).collect());
+    }
+    let t = SetTags { verdict, host: set.hosts.join("+"), ..set.tags.clone() };
+    tags.insert(name::NAME.into(), t.display_name());
+    tags
 }
 
 /// Who has been silent for too long. Works without any schedule having run.

@@ -76,6 +76,14 @@ pub fn prune(catalogue: &Catalogue, policy: &str, keep: &Keep, now: WallMs) -> V
 fn of_family(sets: &[&Set], keep: &Keep, now: WallMs) -> Vec<Fate> {
     let items: Vec<Item> = sets.iter().map(|s| item(s)).collect();
     let mut decided: BTreeMap<String, Decision> = plan(&items, &keep.rule(), now).into_iter().map(|d| (d.name.clone(), d)).collect();
+    // The newest held set may not be complete yet, and may still fail.
+    if let Some(s) = sets.iter().find(|s| s.state == SetState::Held)
+        && let Some(d) = decided.get_mut(&s.id.to_string())
+        && d.delete
+    {
+        d.delete = false;
+        d.reason = "the last held set that is complete".into();
+    }
     // Newest first, so that a chain of needs is followed to its end.
     for (i, newer) in sets.iter().enumerate() {
         if !matches!(newer.state, SetState::Held | SetState::Completing) || decided.get(&newer.id.to_string()).is_none_or(|d| d.delete) {

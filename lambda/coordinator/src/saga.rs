@@ -28,6 +28,10 @@ pub const AGAIN_MS: u64 = 2_000;
 pub const SELF_THAW_MS: u64 = 20_000;
 /// A freeze may take this long to be answered after it was delivered: `Margins::freeze_ms` and the answer's way back.
 pub const FREEZE_ANSWER_MS: u64 = 45_000;
+/// The host's clock and two processes of the coordinator agree to this when durations are compared.
+pub const CLOCKS_AGREE_MS: u64 = 500;
+/// A host that held the window itself finishes its tags within this time: the helper lists what it made, a record is stored.
+pub const HOST_TAIL_MS: u64 = 120_000;
 /// The verdict's tags are tried for this long before the set is left to `reap`.
 pub const MARK_FOR_MS: u64 = 120_000;
 /// A snapshot whose answer was lost is looked for this long: EC2 lists with a delay ("eventual consistency").
@@ -92,6 +96,9 @@ pub struct Inspected {
     pub look: Look,
     /// From sending the order until its answer was read.
     pub hop_ms: u64,
+    /// When the order was sent: the host's clock is judged by it.
+    #[serde(default)]
+    pub asked_at: Option<WallMs>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +109,9 @@ pub struct Member {
     pub freeze: Freeze,
     pub snapshot: Snap,
     pub thaw: Thaw,
+    /// Why a host that held the window itself calls its backup broken, whatever the window was.
+    #[serde(default)]
+    pub host_says: Option<BrokenReason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +195,9 @@ pub struct Saga {
     /// When the freeze orders were sent, the first thaw, and the phase that runs.
     #[serde(default)]
     pub frozen_from: Option<WallMs>,
+    /// When the last freeze reply was read.
+    #[serde(default)]
+    pub frozen_by: Option<WallMs>,
     #[serde(default)]
     pub thaw_from: Option<WallMs>,
     #[serde(default)]
@@ -202,6 +215,7 @@ impl Saga {
             freeze: Freeze::NotSent,
             snapshot: Snap::NotSent,
             thaw: Thaw::NotConfirmed { tries: 0 },
+            host_says: None,
         };
         let members = order.targets.iter().map(member).collect();
         Self {
@@ -214,6 +228,7 @@ impl Saga {
             verdict: None,
             marked: None,
             frozen_from: None,
+            frozen_by: None,
             thaw_from: None,
             since: None,
             resume_at: None,
@@ -249,6 +264,11 @@ impl Saga {
     /// The first moment at which a host may thaw by itself.
     pub fn shortest_hold(&self) -> Option<WallMs> {
         self.members.iter().filter_map(|m| if let Freeze::Frozen { ends, .. } = &m.freeze { Some(*ends) } else { None }).min()
+    }
+
+    /// The snapshot call may not be begun any more.
+    pub fn too_late_to_snapshot(&self, now: WallMs) -> bool {
+        self.phase == Phase::Snapshot && self.snapshot_by().is_none_or(|by| now > by)
     }
 
     /// To be called when a step begins: what is about to be sent is on record before it is sent.

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::marks;
+use protocol::WindowState;
+use protocol::code::exit;
 use protocol::outcome::{SnapshotFate, judge};
 
 impl Saga {
@@ -13,7 +15,7 @@ impl Saga {
         self.resume_at = None;
         match outcome {
             Outcome::Inspected(all) => self.inspected(all, now),
-            Outcome::Froze(all) => self.froze(all),
+            Outcome::Froze(all) => self.froze(all, now),
             Outcome::BackedUp(all) => self.backed_up(all, now),
             Outcome::Snapped(all) => self.snapped(all),
             Outcome::Thawed(all) => self.thawed(all, now),
@@ -24,7 +26,15 @@ impl Saga {
                 self.notes.extend(problems.iter().map(|p| format!("{}: {}", p.code, p.detail)));
                 self.enter(Phase::Done);
             }
-            Outcome::Lost => self.lost(),
+            Outcome::Lost => self.lost(now),
+        }
+    }
+
+    /// Ends a backup that must not begin: nothing was sent yet. Later than that it changes nothing.
+    pub fn refuse(&mut self, problem: Problem) {
+        if self.phase == Phase::Inspect || (self.phase == Phase::Freeze && self.frozen_from.is_none()) {
+            self.resume_at = None;
+            self.end(problem);
         }
     }
 
@@ -66,26 +76,35 @@ impl Saga {
         }
     }
 
-    fn froze(&mut self, all: Vec<FreezeAnswer>) {
+    fn froze(&mut self, all: Vec<FreezeAnswer>, now: WallMs) {
         let sent = self.frozen_from.unwrap_or(self.order.made_at);
-        let owner = self.order.owner.clone();
-        let hold = self.order.policy.hold.ms();
-        for (m, answer) in self.members.iter_mut().zip(all) {
-            m.freeze = match answer {
-                // The host began to count after the order was sent, and had `remaining` left when it answered: both are lower bounds.
-                FreezeAnswer::Frozen(reply) if reply.by == owner => {
-                    let ends = plus(sent, hold.min(reply.remaining_ms.saturating_add(reply.freeze_ms)));
+        let (id, owner, hold) = (self.order.id, self.order.owner.clone(), self.order.policy.hold.ms());
+        self.frozen_by = Some(now);
+        let mut all = all.into_iter();
+        for m in &mut self.members {
+            m.freeze = match all.next() {
+                Some(FreezeAnswer::Frozen(reply)) if reply.id != id => {
+                    Freeze::Doubtful { problem: doubt("the answer is of another backup") }
+                }
+                // The host had `remaining` left when it answered, which was after the order was sent. Its own time for the freeze
+                // is not added: a repeated order is answered by a freeze that was carried out before it.
+                Some(FreezeAnswer::Frozen(reply)) if reply.by == owner => {
+                    let ends = plus(sent, hold.min(reply.remaining_ms));
                     Freeze::Frozen { reply: Box::new(reply), ends }
                 }
-                FreezeAnswer::Frozen(reply) if !reply.by.is_empty() => Freeze::NotOurs { owner: reply.by },
-                FreezeAnswer::Frozen(_) => Freeze::Doubtful { problem: doubt("the agent did not say whose window it is: it is too old") },
-                FreezeAnswer::Refused(problem) => Freeze::Refused { problem },
-                FreezeAnswer::Failed(problem) => Freeze::Doubtful { problem },
-                FreezeAnswer::Unknown(why) => Freeze::Doubtful { problem: doubt(&why) },
+                Some(FreezeAnswer::Frozen(reply)) if !reply.by.is_empty() => Freeze::NotOurs { owner: reply.by },
+                Some(FreezeAnswer::Frozen(_)) => {
+                    Freeze::Doubtful { problem: doubt("the agent did not say whose window it is: it is too old") }
+                }
+                Some(FreezeAnswer::Refused(problem)) => refused(problem),
+                Some(FreezeAnswer::Failed(problem)) => Freeze::Doubtful { problem },
+                Some(FreezeAnswer::Unknown(why)) => Freeze::Doubtful { problem: doubt(&why) },
+                None => Freeze::Doubtful { problem: doubt("no answer was handed over") },
             };
         }
-        let problem = self.members.iter().find_map(|m| freeze_problem(m).map(|p| of_host(&m.target, p)));
-        let problem = problem.or_else(|| marks::too_many(self).err());
+        let problem = self.freeze_problem();
+        let no_room = |p: Problem| Problem { code: Code::SnapshotFailed, ..p };
+        let problem = problem.or_else(|| marks::too_many(self).err().map(no_room));
         self.enter(if problem.is_none() { Phase::Snapshot } else { Phase::Thaw });
         self.problem = problem;
         self.after_thaw_if_none_is_needed();
@@ -93,48 +112,85 @@ impl Saga {
 
     /// The host did it all; what is missing is asked for like any lost answer.
     fn backed_up(&mut self, all: Vec<BackupAnswer>, now: WallMs) {
-        for (m, answer) in self.members.iter_mut().zip(all) {
-            match answer {
-                BackupAnswer::Done { verdict, window, snapshots } => {
+        let id = self.order.id;
+        let mut all = all.into_iter();
+        let mut may_run = false;
+        for m in &mut self.members {
+            match all.next() {
+                Some(BackupAnswer::Done { verdict, window, snapshots }) if window.backup_id == id => {
                     m.freeze = Freeze::HeldByHost;
                     m.thaw = Thaw::Confirmed { window: Some(window) };
-                    m.snapshot = match verdict {
+                    m.snapshot = match &verdict {
                         Verdict::Held if !snapshots.is_empty() => Snap::Accepted { made: snapshots },
-                        Verdict::Held | Verdict::Pending => Snap::Lost,
-                        Verdict::Broken(BrokenReason::SnapshotFailed(why)) => {
-                            Snap::Failed { problem: Problem::new(Code::SnapshotFailed, why) }
+                        Verdict::Broken(BrokenReason::SnapshotFailed(why)) if snapshots.is_empty() => {
+                            Snap::Failed { problem: Problem::new(Code::SnapshotFailed, why.clone()) }
                         }
-                        Verdict::Broken(_) if snapshots.is_empty() => Snap::Lost,
-                        Verdict::Broken(_) => Snap::Accepted { made: snapshots },
+                        // What is there belongs to the set, and never makes it held.
+                        Verdict::Broken(_) if !snapshots.is_empty() => Snap::Found { made: snapshots },
+                        Verdict::Held | Verdict::Pending | Verdict::Broken(_) => Snap::Lost,
                     };
+                    if let Verdict::Broken(why) = verdict {
+                        m.host_says = Some(why);
+                    }
                 }
-                BackupAnswer::Refused(problem) => m.freeze = Freeze::Refused { problem },
-                BackupAnswer::Failed(problem) => {
+                Some(BackupAnswer::Refused(problem)) => {
+                    m.freeze = refused(problem);
+                    if matches!(m.freeze, Freeze::Doubtful { .. }) {
+                        m.snapshot = Snap::Lost;
+                    }
+                }
+                Some(BackupAnswer::Failed(problem)) => {
                     m.freeze = Freeze::Doubtful { problem };
                     m.snapshot = Snap::Lost;
                 }
-                BackupAnswer::Unknown(why) => {
+                Some(BackupAnswer::Done { .. }) => {
+                    m.freeze = Freeze::Doubtful { problem: doubt("the answer is of another backup") };
+                    (m.snapshot, may_run) = (Snap::Lost, true);
+                }
+                Some(BackupAnswer::Unknown(why)) => {
                     m.freeze = Freeze::Doubtful { problem: doubt(&why) };
-                    m.snapshot = Snap::Lost;
+                    (m.snapshot, may_run) = (Snap::Lost, true);
+                }
+                None => {
+                    m.freeze = Freeze::Doubtful { problem: doubt("no answer was handed over") };
+                    (m.snapshot, may_run) = (Snap::Lost, true);
                 }
             }
         }
-        self.problem = self.members.iter().find_map(|m| freeze_problem(m).map(|p| of_host(&m.target, p)));
+        self.problem = self.freeze_problem();
         self.enter(Phase::Thaw);
+        if may_run {
+            self.resume_at = Some(self.host_is_done_at(now));
+        }
         if self.to_thaw().is_empty() {
             self.thawed(Vec::new(), now);
         }
     }
 
+    /// A host-held window that may still run is not ours to cut short: a thaw before the host's own snapshot would leave it a
+    /// window that ended too early. The host thaws by itself by then, and the thaw that follows confirms it.
+    fn host_is_done_at(&self, now: WallMs) -> WallMs {
+        let p = &self.order.policy;
+        plus(self.frozen_from.unwrap_or(now), p.late_ms + p.hold.ms() + SELF_THAW_MS)
+    }
+
+    /// The one that comes first in the table of exit codes (contract §4): doubt before a refusal.
+    fn freeze_problem(&self) -> Option<Problem> {
+        let all = self.members.iter().filter_map(|m| freeze_problem(m).map(|p| of_host(&m.target, p)));
+        all.min_by_key(|p| rank(p.code))
+    }
+
     fn snapped(&mut self, all: Vec<SnapshotAnswer>) {
-        for (m, answer) in self.members.iter_mut().zip(all) {
-            m.snapshot = match answer {
-                SnapshotAnswer::Accepted(made) => Snap::Accepted { made },
-                SnapshotAnswer::Failed(problem) => Snap::Failed { problem },
-                SnapshotAnswer::Unknown(why) => {
+        let mut all = all.into_iter();
+        for m in &mut self.members {
+            m.snapshot = match all.next() {
+                Some(SnapshotAnswer::Accepted(made)) => Snap::Accepted { made },
+                Some(SnapshotAnswer::Failed(problem)) => Snap::Failed { problem },
+                Some(SnapshotAnswer::Unknown(why)) => {
                     self.notes.push(format!("{}: {why}", m.target.id));
                     Snap::Lost
                 }
+                None => Snap::Lost,
             };
         }
         self.enter(Phase::Thaw);
@@ -144,7 +200,7 @@ impl Saga {
     pub fn skip_snapshot(&mut self) {
         if self.phase == Phase::Snapshot {
             let p =
-                Problem::new(Code::RefusedTooSlow, "less of the hold was left than the snapshot call may take; thawed without a snapshot")
+                Problem::new(Code::SnapshotFailed, "less of the hold was left than the snapshot call may take; thawed without a snapshot")
                     .next("use a longer hold");
             self.problem.get_or_insert(p);
             self.enter(Phase::Thaw);
@@ -166,16 +222,24 @@ impl Saga {
     }
 
     fn thawed(&mut self, all: Vec<ThawAnswer>, now: WallMs) {
-        let give_up = self.call_a_person_at();
+        let (id, silent, certain) = (self.order.id, self.call_a_person_at(), self.two_tries_after(now));
         for (i, answer) in self.to_thaw().into_iter().zip(all) {
             let m = &mut self.members[i];
-            let tries = if let Thaw::NotConfirmed { tries } = m.thaw { tries + 1 } else { 1 };
-            let unconfirmed = |problem: Problem| if now >= give_up { Thaw::LeftFrozen { problem } } else { Thaw::NotConfirmed { tries } };
+            let tries = if let Thaw::NotConfirmed { tries } = m.thaw { tries.saturating_add(1) } else { 1 };
+            let unconfirmed = |problem: Problem, at: WallMs| {
+                if now >= at { Thaw::LeftFrozen { problem } } else { Thaw::NotConfirmed { tries } }
+            };
             m.thaw = match answer {
-                ThawAnswer::Thawed(w) => Thaw::Confirmed { window: Some(Box::new(w)) },
+                ThawAnswer::Thawed(w) if w.backup_id == id => Thaw::Confirmed { window: Some(Box::new(w)) },
+                ThawAnswer::Thawed(_) => unconfirmed(Problem::new(Code::LeftFrozen, "the answer is of another backup"), silent),
+                ThawAnswer::NeverFrozen if matches!(m.freeze, Freeze::Frozen { .. }) => {
+                    let why = "the agent confirmed the freeze and knows nothing of it now: its records are gone";
+                    unconfirmed(Problem::new(Code::LeftFrozen, why), silent)
+                }
                 ThawAnswer::NeverFrozen => Thaw::Confirmed { window: None },
-                ThawAnswer::StillFrozen(p) => unconfirmed(p),
-                ThawAnswer::Unknown(why) => unconfirmed(Problem::new(Code::LeftFrozen, why)),
+                // The host itself says so: nobody gains by waiting for its timer.
+                ThawAnswer::StillFrozen(p) => unconfirmed(p, certain),
+                ThawAnswer::Unknown(why) => unconfirmed(Problem::new(Code::LeftFrozen, why), silent),
             };
         }
         if self.to_thaw().is_empty() {
@@ -211,37 +275,74 @@ impl Saga {
 
     fn judge(&self) -> Verdict {
         let one = |m: &Member| {
+            if let Some(why) = &m.host_says {
+                return Verdict::Broken(why.clone());
+            }
             let fate = match &m.snapshot {
-                Snap::Accepted { .. } => SnapshotFate::AcceptedBeforeThaw,
+                Snap::Accepted { made } => match self.not_what_was_planned(m, made) {
+                    None => SnapshotFate::AcceptedBeforeThaw,
+                    Some(why) => SnapshotFate::Failed(why),
+                },
                 Snap::Failed { problem } => SnapshotFate::Failed(problem.detail.clone()),
                 Snap::NotSent => SnapshotFate::Failed(format!("{}: no snapshot was asked for", m.target.id)),
                 Snap::Lost | Snap::Found { .. } => SnapshotFate::ReplyLost,
             };
-            let window = if let Thaw::Confirmed { window: Some(w) } = &m.thaw { Some(&w.state) } else { None };
-            judge(window, &fate)
+            let window = if let Thaw::Confirmed { window: Some(w) } = &m.thaw { Some(w) } else { None };
+            match judge(window.map(|w| &w.state), &fate) {
+                Verdict::Held => window.and_then(|w| self.too_short(m, w.window_ms)).map_or(Verdict::Held, Verdict::Broken),
+                other => other,
+            }
         };
         self.members.iter().map(one).find(|v| *v != Verdict::Held).unwrap_or(Verdict::Held)
     }
 
+    /// The call takes the volumes that are attached at its moment, the tags and the coverage are those of the inspection.
+    fn not_what_was_planned(&self, m: &Member, made: &[Made]) -> Option<String> {
+        let plan = m.plan.as_ref()?;
+        let count = |volume: &str| made.iter().filter(|s| s.volume == volume).count();
+        if let Some(v) = plan.facts.volumes.iter().find(|v| count(&v.volume) == 0) {
+            return Some(format!("{}: {} carries the databases and was not snapshotted", m.target.id, v.volume));
+        }
+        if self.order.policy.held_by == HeldBy::Host {
+            return None;
+        }
+        let planned: Vec<&str> = crate::admit::taken(&self.order, plan).map(|v| v.volume.as_str()).collect();
+        let same = planned.len() == made.len() && planned.iter().all(|v| count(v) == 1);
+        (!same).then(|| {
+            format!("{}: {} volumes were planned, {} snapshots were made: volumes changed", m.target.id, planned.len(), made.len())
+        })
+    }
+
+    /// The window must reach from the freeze reply to our own first thaw. One that is shorter was ended by somebody else, also
+    /// if the host took that thaw for ours.
+    fn too_short(&self, m: &Member, window_ms: u64) -> Option<BrokenReason> {
+        let (Freeze::Frozen { reply, .. }, Some(from), Some(to)) = (&m.freeze, self.frozen_by, self.thaw_from) else { return None };
+        let seen = u64::try_from(to.0.saturating_sub(from.0)).unwrap_or(0).saturating_add(reply.freeze_ms);
+        let short = window_ms.saturating_add(CLOCKS_AGREE_MS) < seen;
+        short.then(|| BrokenReason::OtherTool(format!("the window lasted {window_ms} ms, but our thaw was sent after {seen} ms at least")))
+    }
+
     fn found(&mut self, found: Result<Vec<Snapshot>, Problem>, now: WallMs) {
-        let since = self.since.unwrap_or(now);
-        let over = now >= plus(since, FIND_FOR_MS);
+        let host_held = self.order.policy.held_by == HeldBy::Host;
+        let over = now >= plus(self.since.unwrap_or(now), if host_held { HOST_TAIL_MS } else { FIND_FOR_MS });
         let found = match found {
             Ok(f) => f,
             Err(p) => {
-                self.notes.push(format!("looking for the set: {}", p.detail));
+                self.note_once(format!("looking for the set: {}", p.detail));
                 Vec::new()
             }
         };
-        if found.is_empty() && !over {
+        // A host-held set carries the host's own verdict: it judged the window and the answer to its own call.
+        let told = if host_held { marks::verdict_on(&found) } else { None };
+        let planned =
+            self.members.iter().filter_map(|m| m.plan.as_ref()).map(|p| crate::admit::taken(&self.order, p).count()).sum::<usize>();
+        let whole = if host_held { told.is_some() } else { found.len() >= planned.max(1) };
+        if !whole && !over {
             self.resume_at = Some(plus(now, AGAIN_MS));
             return;
         }
-        // A host-held set carries the host's own verdict: it judged the window and the answer to its own call.
-        if self.order.policy.held_by == HeldBy::Host
-            && let Some(v) = marks::verdict_on(&found)
-        {
-            self.verdict = Some(v);
+        if let Some(v) = told {
+            self.take_from_host(v, &found);
         }
         let known: Vec<String> = self.made().iter().map(|m| m.snapshot.clone()).collect();
         for s in found.into_iter().filter(|s| !known.contains(&s.snapshot)) {
@@ -253,9 +354,36 @@ impl Saga {
                 other => *other = Snap::Found { made: vec![made] },
             }
         }
+        if self.verdict == Some(Verdict::Held) {
+            let left_out = self.members.iter().find_map(|m| self.not_what_was_planned(m, &self.made()));
+            self.verdict = Some(left_out.map_or(Verdict::Held, |why| Verdict::Broken(BrokenReason::SnapshotFailed(why))));
+        }
         self.enter(if self.made().is_empty() { Phase::Done } else { Phase::Mark });
         if self.phase == Phase::Done {
             self.problem.get_or_insert(doubt("the snapshot's answer was lost and no snapshot was found; `reap` looks again"));
+        }
+    }
+
+    /// The answer was lost, the verdict was not. A window that is known to be broken stays so.
+    fn take_from_host(&mut self, told: Verdict, found: &[Snapshot]) {
+        let known_broken = self.members.iter().find_map(|m| match &m.thaw {
+            Thaw::Confirmed { window: Some(w) } => match &w.state {
+                WindowState::Broken(why) => Some(why.clone()),
+                WindowState::Unbroken => None,
+            },
+            Thaw::NotConfirmed { .. } | Thaw::Confirmed { window: None } | Thaw::NotNeeded | Thaw::LeftFrozen { .. } => None,
+        });
+        let left = self.left_frozen().next().is_some();
+        match (told, known_broken) {
+            (Verdict::Held, None) if !left => {
+                if let Some(p) = self.problem.take() {
+                    self.note_once(format!("{}; the host's own verdict stands on its {} snapshots", p.detail, found.len()));
+                }
+                self.verdict = Some(Verdict::Held);
+            }
+            (Verdict::Held, Some(why)) => self.verdict = Some(Verdict::Broken(why)),
+            (Verdict::Broken(why), _) => self.verdict = Some(Verdict::Broken(why)),
+            (Verdict::Held | Verdict::Pending, _) => {}
         }
     }
 
@@ -272,7 +400,9 @@ impl Saga {
             }
             Err(p) => {
                 // Untagged it stays pending, which is never offered for a restore; say so rather than claim.
-                self.verdict = Some(Verdict::Broken(BrokenReason::VerdictLost));
+                if self.verdict == Some(Verdict::Held) {
+                    self.verdict = Some(Verdict::Broken(BrokenReason::VerdictLost));
+                }
                 self.end(Problem::new(Code::WindowBroken, format!("the verdict could not be written on the snapshots: {}", p.detail)));
             }
         }
@@ -284,7 +414,12 @@ impl Saga {
         let why = match states {
             Ok(all) => {
                 let of = |m: &Made| all.iter().find(|s| s.snapshot == m.snapshot).map(|s| s.state);
-                if let Some(bad) = made.iter().find(|m| of(m) == Some(State::Failed)) {
+                if let Some(more) = all.iter().find(|s| !made.iter().any(|m| m.snapshot == s.snapshot)) {
+                    Some(format!(
+                        "{} of {} carries this backup's id and was not asked for: a call was carried out twice",
+                        more.snapshot, more.volume
+                    ))
+                } else if let Some(bad) = made.iter().find(|m| of(m) == Some(State::Failed)) {
                     Some(format!("{} of {} ended in error", bad.snapshot, bad.volume))
                 } else if made.iter().all(|m| of(m) == Some(State::Completed)) {
                     let p = &self.order.policy;
@@ -306,7 +441,7 @@ impl Saga {
     }
 
     /// The process that carried out the running step is gone. What it may have done counts as done.
-    fn lost(&mut self) {
+    fn lost(&mut self, now: WallMs) {
         let gone = "whoever carried out this step is gone";
         match self.phase {
             Phase::Inspect => self.end(Problem::new(Code::Internal, "lost before the freeze; nothing was frozen")),
@@ -320,6 +455,9 @@ impl Saga {
                 }
                 self.problem = Some(doubt(gone));
                 self.enter(Phase::Thaw);
+                if host_held {
+                    self.resume_at = Some(self.host_is_done_at(now));
+                }
             }
             Phase::Snapshot => {
                 for m in &mut self.members {
@@ -338,7 +476,11 @@ impl Saga {
         let policy = &self.order.policy;
         let sent = self.frozen_from.or(self.thaw_from).unwrap_or(self.order.made_at);
         let latest = plus(sent, policy.late_ms + FREEZE_ANSWER_MS + policy.hold.ms() + SELF_THAW_MS);
-        latest.max(plus(self.thaw_from.unwrap_or(sent), 2 * THAW_TRY_MS))
+        latest.max(self.two_tries_after(sent))
+    }
+
+    fn two_tries_after(&self, now: WallMs) -> WallMs {
+        plus(self.thaw_from.unwrap_or(now), 2 * THAW_TRY_MS)
     }
 
     fn note_once(&mut self, note: String) {
@@ -379,6 +521,30 @@ fn freeze_problem(m: &Member) -> Option<Problem> {
             Some(Problem::new(Code::RefusedUsedId, format!("this backup is already being made by {owner:?}; left alone")))
         }
     }
+}
+
+/// Certain only with a code of which the contract says that nothing was frozen; any other is doubt.
+fn refused(problem: Problem) -> Freeze {
+    match problem.code.exit() {
+        exit::REFUSED | exit::CLOUD_REFUSED | exit::UNREACHABLE | exit::USAGE => Freeze::Refused { problem },
+        _ => Freeze::Doubtful { problem },
+    }
+}
+
+/// Contract §4: "the first that applies, from top to bottom".
+fn rank(code: Code) -> usize {
+    let order = [
+        exit::LEFT_FROZEN,
+        exit::INTERRUPTED,
+        exit::FREEZE_FAILED,
+        exit::SNAPSHOT_FAILED,
+        exit::BROKEN,
+        exit::REFUSED,
+        exit::CLOUD_REFUSED,
+        exit::UNREACHABLE,
+        exit::USAGE,
+    ];
+    order.iter().position(|e| *e == code.exit()).unwrap_or(order.len())
 }
 
 fn doubt(why: &str) -> Problem {
