@@ -6,6 +6,7 @@
 //! | `POST instances/ID/state` | `{"state": "stopped"}` |
 //! | `POST hosts/ID/online` | `{"online": false}` |
 //! | `POST documents` | `{"name", "content"}` |
+//! | `POST behind` | `{"upstream": URL, "lambda": URL}`: moto, ministack |
 //! | `POST principals` | `{"access_key", "name"}` |
 //! | `POST faults` | a rule → `{"id": 1}`; `GET faults`: all with their hits; `DELETE faults` |
 //! | `POST release` | `{"rule": 1}` |
@@ -82,6 +83,11 @@ async fn act(sim: &Arc<Sim>, method: &str, what: &str, body: &[u8]) -> Result<Va
             let value: Value = read(body)?;
             let put = crate::ssm::documents::put(sim, field(&value, "name")?, field(&value, "content")?);
             put.map_err(|e| format!("{}: {}", e.code, e.message))?;
+        }
+        ("POST", ["behind"]) => {
+            let value: Value = read(body)?;
+            let url = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+            sim.set_behind(url("upstream"), url("lambda"));
         }
         ("POST", ["principals"]) => {
             let value: Value = read(body)?;

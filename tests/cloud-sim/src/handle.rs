@@ -71,6 +71,16 @@ impl CloudSim {
         &self.sim.config
     }
 
+    /// moto from now on, as `http://127.0.0.1:PORT`: for those that must know this double's port before they start.
+    pub fn set_upstream(&self, url: &str) {
+        self.sim.set_behind(Some(url.into()), None);
+    }
+
+    /// ministack from now on.
+    pub fn set_lambda(&self, url: &str) {
+        self.sim.set_behind(None, Some(url.into()));
+    }
+
     /// Replaces the one of the same id.
     pub fn add_instance(&self, instance: Instance) {
         self.sim.world().add_instance(instance);

@@ -122,15 +122,15 @@ fn render(wire: &Wire, fail: Fail) -> Reply {
 }
 
 async fn route(sim: &Arc<Sim>, wire: &Wire, faults: &[(u64, Fault)], imds_of: Option<String>) -> Reply {
-    let outcome = match (wire.service.as_str(), &sim.config.upstream) {
+    let outcome = match (wire.service.as_str(), sim.upstream()) {
         ("imds", _) => return imds::answer(sim, wire, imds_of.as_deref()),
-        ("lambda", upstream) => match sim.config.lambda.as_ref().or(upstream.as_ref()) {
-            Some(to) => return proxy::forward(sim, wire, to).await,
+        ("lambda", upstream) => match sim.lambda().or(upstream) {
+            Some(to) => return proxy::forward(sim, wire, &to).await,
             None => Err(Fail::new("ServiceUnavailable", "no Lambda behind this double (--lambda)").status(503)),
         },
         ("ec2", _) => ec2::answer(sim, wire, faults).await,
         ("ssm", upstream) if upstream.is_none() || ssm::ours(&wire.action) => ssm::answer(sim, wire, faults).await,
-        (_, Some(upstream)) => return proxy::forward(sim, wire, upstream).await,
+        (_, Some(upstream)) => return proxy::forward(sim, wire, &upstream).await,
         ("sts", None) => Ok(ec2::caller_identity(sim, wire)),
         (service, None) => Err(Fail::new("UnknownOperationException", format!("the double has no {service} {}", wire.action))),
     };

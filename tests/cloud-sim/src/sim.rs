@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
+#[derive(Clone, Default)]
+struct Behind {
+    upstream: Option<String>,
+    lambda: Option<String>,
+}
+
 pub struct Sim {
     pub config: Config,
     pub faults: Faults,
@@ -17,13 +23,17 @@ pub struct Sim {
     /// `http://127.0.0.1:PORT` of IMDS per host that asked for it.
     pub imds: Mutex<BTreeMap<String, String>>,
     world: Mutex<World>,
+    /// moto and ministack: from the configuration, or told later, because they want to know this double's port first.
+    behind: Mutex<Behind>,
     /// Commands that each host runs at once.
     workers: Mutex<BTreeMap<String, Arc<Semaphore>>>,
 }
 
 impl Sim {
     pub fn new(config: Config) -> Self {
+        let behind = Behind { upstream: config.upstream.clone(), lambda: config.lambda.clone() };
         Self {
+            behind: Mutex::new(behind),
             config,
             faults: Faults::default(),
             record: Record::default(),
@@ -37,6 +47,21 @@ impl Sim {
     /// Never held across an await.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("world")
+    }
+
+    pub fn upstream(&self) -> Option<String> {
+        self.behind.lock().expect("behind").upstream.clone()
+    }
+
+    pub fn lambda(&self) -> Option<String> {
+        self.behind.lock().expect("behind").lambda.clone()
+    }
+
+    /// What is `None` stays as it was.
+    pub fn set_behind(&self, upstream: Option<String>, lambda: Option<String>) {
+        let mut behind = self.behind.lock().expect("behind");
+        behind.upstream = upstream.or(behind.upstream.take());
+        behind.lambda = lambda.or(behind.lambda.take());
     }
 
     pub fn workers(&self, instance: &str) -> Arc<Semaphore> {

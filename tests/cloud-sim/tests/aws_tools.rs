@@ -174,6 +174,7 @@ id, first = run('$DEFAULT')
 newer, second = run('$LATEST', Comment='c')
 lists = ssm.list_command_invocations(CommandId=id, Details=True)['CommandInvocations'][0]
 got = ssm.get_document(Name='say', DocumentVersion='2')
+as_json = json.loads(ssm.get_document(Name='say', DocumentFormat='JSON')['Content'])
 ssm.update_document_default_version(Name='say', DocumentVersion='2')
 desc = ssm.describe_document(Name='say')['Document']
 nodes = ssm.describe_instance_information(Filters=[{'Key': 'InstanceIds', 'Values': ['i-1', 'i-lost']}])['InstanceInformationList']
@@ -184,7 +185,7 @@ ssm.cancel_command(CommandId=shell)
 while state()[0]['Status'] in ('InProgress', 'Cancelling'): time.sleep(0.02)
 def send(**a): return fails(ssm.send_command, **dict(dict(DocumentName='say', InstanceIds=['i-1'], Parameters={'word': ['x']}), **a))
 answer(dict(codes=[first['ResponseCode'], second['ResponseCode']], plugin=first['PluginName'], listed=lists['CommandPlugins'][0]['Output'],
-  content=got['Content'].count('exit 0'), default=desc['DefaultVersion'], docs=len(ssm.list_documents()['DocumentIdentifiers']),
+  content=got['Content'].count('exit 0'), schema=as_json['schemaVersion'], default=desc['DefaultVersion'], docs=len(ssm.list_documents()['DocumentIdentifiers']),
   nodes={n['InstanceId']: n['PingStatus'] for n in nodes}, cancelled=state()[0]['Status'], unknown=send(InstanceIds=['i-none']),
   many=send(InstanceIds=[f'i-{n}' for n in range(51)]), short=send(TimeoutSeconds=29), nodoc=send(DocumentName='none'),
   extra=send(Parameters={'word': ['x'], 'more': ['y']}), missing=send(Parameters={}), twice=send(InstanceIds=['i-1', 'i-1']),
@@ -201,7 +202,7 @@ answer(dict(codes=[first['ResponseCode'], second['ResponseCode']], plugin=first[
     assert_eq!(
         got,
         json!({
-            "codes": [3, 0], "plugin": "speak", "listed": "seen", "content": 1, "default": "2", "docs": 1,
+            "codes": [3, 0], "plugin": "speak", "listed": "seen", "content": 1, "schema": "2.2", "default": "2", "docs": 1,
             "nodes": {"i-1": "Online", "i-lost": "ConnectionLost"}, "cancelled": "Cancelled", "unknown": "InvalidInstanceId",
             "many": "ValidationException", "short": "ValidationException", "nodoc": "InvalidDocument", "extra": "InvalidParameters",
             "missing": "InvalidParameters", "twice": "DuplicateInstanceId", "plugin_type": "InvalidPluginName", "name": "ValidationException",

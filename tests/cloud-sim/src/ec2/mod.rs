@@ -60,8 +60,8 @@ pub async fn answer(sim: &Arc<Sim>, wire: &Wire, faults: &[(u64, Fault)]) -> Res
             return Err(throttled());
         }
     }
-    if sim.config.upstream.is_some() {
-        return upstream::answer(&ask).await;
+    if let Some(to) = sim.upstream() {
+        return upstream::answer(&ask, &to).await;
     }
     let mut x = Xml::default();
     match wire.action.as_str() {

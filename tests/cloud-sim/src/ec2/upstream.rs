@@ -7,8 +7,7 @@ use crate::proxy;
 use crate::wire::{Fail, Reply};
 use crate::world::{Fate, Snapshot, new_id};
 
-pub async fn answer(ask: &Ask<'_>) -> Result<Reply, Fail> {
-    let to = ask.sim.config.upstream.as_deref().unwrap_or_default();
+pub async fn answer(ask: &Ask<'_>, to: &str) -> Result<Reply, Fail> {
     match ask.wire.action.as_str() {
         "CreateSnapshots" if known(ask) => set(ask, to).await,
         "CreateTags" => {

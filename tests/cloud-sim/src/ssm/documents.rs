@@ -230,9 +230,15 @@ pub fn get(sim: &Sim, ask: &Value) -> Result<Value, Fail> {
     let document = world.documents.get(&name).ok_or_else(|| unknown(&name))?;
     let at = document.at(text(ask, "DocumentVersion"))?;
     let v = &document.versions[at];
+    // Any JSON is YAML; the other way it is converted.
+    let format = text(ask, "DocumentFormat").unwrap_or(&v.format);
+    let content = match (format, v.format.as_str()) {
+        ("JSON", "YAML") => serde_saphyr::from_str::<Value>(&v.content).map_or_else(|e| e.to_string(), |c| c.to_string()),
+        _ => v.content.clone(),
+    };
     Ok(json!({
-        "Name": name, "DocumentVersion": (at + 1).to_string(), "Status": "Active", "Content": v.content, "DocumentType": "Command",
-        "DocumentFormat": v.format, "CreatedDate": epoch_s(v.created_ms),
+        "Name": name, "DocumentVersion": (at + 1).to_string(), "Status": "Active", "Content": content, "DocumentType": "Command",
+        "DocumentFormat": format, "CreatedDate": epoch_s(v.created_ms),
     }))
 }
 
@@ -280,24 +286,23 @@ pub async fn resolve(sim: &Sim, name: &str, wanted: Option<&str>) -> Result<Reso
         let content = parse(RUN_SHELL_SCRIPT, "JSON")?;
         return Ok(Resolved { name, version: "1".into(), content, hash: hash(RUN_SHELL_SCRIPT) });
     }
-    let Some(upstream) = &sim.config.upstream else {
+    let Some(upstream) = sim.upstream() else {
         let world = sim.world();
         let document = world.documents.get(&name).ok_or_else(|| unknown(&name))?;
         let at = document.at(wanted)?;
         let v = &document.versions[at];
         return Ok(Resolved { name, version: (at + 1).to_string(), content: v.parsed.clone(), hash: hash(&v.content) });
     };
-    let mut ask = json!({ "Name": name });
+    // moto 5.2 keeps CloudFormation's content as a Python dict and hands out its repr, unless another format is asked for.
+    let mut ask = json!({ "Name": name, "DocumentFormat": "YAML" });
     if let Some(wanted) = wanted {
         ask["DocumentVersion"] = json!(wanted);
     }
-    let got = proxy::ask_json(sim, upstream, "AmazonSSM.GetDocument", &ask).await;
+    let got = proxy::ask_json(sim, &upstream, "AmazonSSM.GetDocument", &ask).await;
     let got = got.map_err(|e| Fail::new("InvalidDocument", format!("{name}: {e}")))?;
     let content = text(&got, "Content").unwrap_or_default();
-    // moto hands content back as it came; CloudFormation gives JSON.
-    let format = if content.trim_start().starts_with('{') { "JSON" } else { "YAML" };
     let version = text(&got, "DocumentVersion").unwrap_or("1").to_owned();
-    Ok(Resolved { name, version, content: parse(content, format)?, hash: hash(content) })
+    Ok(Resolved { name, version, content: parse(content, "YAML")?, hash: hash(content) })
 }
 
 /// In the shape of AWS's own document.
