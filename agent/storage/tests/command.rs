@@ -122,3 +122,43 @@ fn deadline_cancel_and_abort_kill_the_helper() {
     assert!(!mark.exists(), "a killed helper does nothing more");
     assert!(empty(&to));
 }
+
+#[test]
+fn after_the_thaw_the_helper_is_told_the_verdict_and_its_end_changes_it_only_when_it_says_so() {
+    let (_dir, db, to) = dirs();
+    let tags: BTreeMap<String, String> = [("snapfreeze:verdict".into(), "held".into())].into();
+    let script = |ready: &str, end: &str| {
+        format!("echo 'READY {ready}'; read go; echo snapshot=s; echo DONE; read v; echo \"$v\" > \"$SNAPFREEZE_SET/heard\"; {end}")
+    };
+    let table = [
+        ("ms=1 verdict=yes", "cat > /dev/null; echo NOTE slow", Ok("helper: slow")),
+        ("ms=1 verdict=yes", "echo no right >&2; exit 1", Ok("no right")),
+        ("ms=1 verdict=yes", "sleep 30", Ok("did not end in time")),
+        ("ms=1 verdict=yes", "echo FAILED s is gone", Err("s is gone")),
+        ("ms=1", "exit 1", Err("failed with exit 1")),
+        ("ms=1", "exit 0", Ok("")),
+    ];
+    for (n, (ready, end, expected)) in table.into_iter().enumerate() {
+        let mut s = helper(&script(ready, end));
+        s.finish_ms = 1_500;
+        let plan = s.prepare(&request(n as u32, &[&db], &to)).unwrap();
+        take(&s, &plan).unwrap();
+        s.verdict(&plan, &tags).unwrap();
+        match (s.finish(&plan, true, &quiet), expected) {
+            (Ok(f), Ok(note)) => assert!(f.notes.iter().any(|n| n.contains(note)), "{end}: {:?}", f.notes),
+            (Err(e), Err(why)) => assert!(e.to_string().contains(why), "{end}: {e}"),
+            (got, want) => panic!("{end}: {got:?}, expected {want:?}"),
+        }
+        let heard = std::fs::read_to_string(plan.set.join("heard")).unwrap();
+        assert_eq!(heard.trim(), r#"VERDICT {"snapfreeze:verdict":"held"}"#);
+        s.abort(&plan).unwrap();
+    }
+    // One that has ended already, and one that was never told.
+    let s = helper("echo READY; read go; echo snapshot=s; exit 0");
+    let plan = s.prepare(&request(9, &[&db], &to)).unwrap();
+    take(&s, &plan).unwrap();
+    s.verdict(&plan, &tags).unwrap();
+    s.finish(&plan, true, &quiet).unwrap();
+    s.abort(&plan).unwrap();
+    assert!(empty(&to));
+}

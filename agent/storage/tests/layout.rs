@@ -211,3 +211,62 @@ proptest::proptest! {
         proptest::prop_assert_eq!(m.id as usize, depth + 1);
     }
 }
+
+#[test]
+fn a_volume_that_is_named_holds_for_one_file_system_and_never_for_memory() {
+    let vol = |n: u8| Volume::from_key(&format!("vol-00000000000000a{n}")).unwrap();
+    let wanted = [("database", "/data/db"), ("journal", "/jrn"), ("data", "/opt/iris/mgr"), ("install", "/opt/iris")];
+    let silent = |mut l: Layout| {
+        l.devices.values_mut().for_each(|d| d.volume = None);
+        l
+    };
+    let named = |names: &[(&str, u8)]| {
+        let mut l = silent(layout("aws", &wanted));
+        l.name_volumes(&names.iter().map(|(p, n)| ((*p).into(), vec![vol(*n)])).collect());
+        l
+    };
+    let plain = named(&[]);
+    assert_eq!(plain, silent(layout("aws", &wanted)), "nothing named, nothing changed");
+    let mut says = layout("aws", &wanted);
+    says.name_volumes(&[("/".into(), vec![vol(9)]), ("/jrn".into(), vec![vol(9)])].into());
+    assert_eq!(says, layout("aws", &wanted), "disks that say what they are, are not overruled");
+    let l = named(&[("/data", 1), ("/data/db", 2), ("/jrn", 3)]);
+    assert_eq!(disks(&l, 0), ["vol-00000000000000a2"], "the longest name counts");
+    assert_eq!(disks(&l, 1), ["vol-00000000000000a3"]);
+    assert_eq!(disks(&l, 2), disks(&plain, 2), "what is not named is seen as before");
+    assert_eq!(l.mount(&l.places[0]).unwrap().roles, ["database"]);
+    let keys: Vec<_> = l.volumes().into_iter().map(|(k, _)| k).collect();
+    assert_eq!(keys, ["vol-00000000000000a2", "vol-00000000000000a3"]);
+    assert!(check(&l, &one_call(&keys.iter().map(String::as_str).collect::<Vec<_>>())).is_err(), "the rest is on no volume");
+    // `/` is another file system than what is mounted on it: its name says nothing about them.
+    let l = named(&[("/", 4)]);
+    for (n, place) in l.places.iter().enumerate() {
+        let on_root = plain.places[n].mount.as_deref() == Some(Path::new("/"));
+        assert_eq!(disks(&l, n) == ["vol-00000000000000a4"], on_root, "{place:?}");
+    }
+    assert!(plain.places.iter().any(|p| p.mount.as_deref() == Some(Path::new("/"))), "the control");
+    for no in ["vol-", "vol-xyz", "vol0123456789", "lun:", "lun:x", "sda", ""] {
+        assert_eq!(Volume::from_key(no), None, "{no}");
+    }
+    for key in ["vol-0123456789abcdef0", "lun:3", "os"] {
+        assert_eq!(Volume::from_key(key).unwrap().key().as_deref(), Some(key));
+    }
+}
+
+#[test]
+fn a_name_makes_a_container_layer_a_volume_and_leaves_memory_and_other_machines_refused() {
+    let mut seen = (0, 0);
+    for fs_type in ["overlay", "fuse.sshfs", "zfs", "tmpfs", "nfs4", "cifs"] {
+        let mut l = layout("aws", &[("data", "/jrn")]);
+        (l.mounts[0].fs_type, l.mounts[0].disks, l.mounts[0].on) = (fs_type.into(), vec![], vec![]);
+        let set = one_call(&["vol-00000000000000a1"]);
+        assert_eq!(check(&l, &set).unwrap_err().code, Code::RefusedNotCovered, "{fs_type} without a name");
+        l.name_volumes(&[("/jrn".into(), vec![Volume::from_key("vol-00000000000000a1").unwrap()])].into());
+        match check(&l, &set) {
+            Ok(_) => seen.0 += 1,
+            Err(_) => seen.1 += 1,
+        }
+        assert_eq!(check(&l, &set).is_ok(), ["overlay", "fuse.sshfs", "zfs"].contains(&fs_type), "{fs_type} with a name");
+    }
+    assert_eq!(seen, (3, 3));
+}

@@ -78,6 +78,9 @@ pub async fn gather(config: &Config, id: Option<BackupId>, hold_ms: Option<u64>,
         for i in &host.instances {
             found.push(instance(i, configs.get(&i.instance), &rules, &mut problems));
         }
+        if is_repeated(&status, id) {
+            problems.retain(|p| p.code != Code::RefusedAlreadyFrozen); // by this very backup
+        }
         problems.extend(layout::in_the_cloud(&host.layout).err());
         volumes = layout::volumes(&host.layout);
     }
@@ -96,11 +99,15 @@ pub async fn gather(config: &Config, id: Option<BackupId>, hold_ms: Option<u64>,
     })
 }
 
+/// A repeated order gets the first one's answer.
+fn is_repeated(s: &StatusReply, id: Option<BackupId>) -> bool {
+    s.phase == Phase::Frozen && id.is_some() && s.id == id
+}
+
 fn busy(s: &StatusReply, id: Option<BackupId>) -> Option<Problem> {
     match s.phase {
         Phase::Idle | Phase::Ended | Phase::Tombstone => None,
-        // A repeated order gets the first one's answer.
-        Phase::Frozen if id.is_some() && s.id == id => None,
+        Phase::Frozen if is_repeated(s, id) => None,
         Phase::Guarding => Some(Problem::new(Code::RefusedGuarding, Code::RefusedGuarding.says()).next("try again in about a minute")),
         Phase::Arming | Phase::Freezing | Phase::Frozen | Phase::Thawing => {
             let whose = s.id.map_or_else(String::new, |id| format!(": {id} by {}", s.by));

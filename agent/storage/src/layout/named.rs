@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 impl Layout {
     /// What lies below a named directory lies on its volumes and on nothing else; the longest name counts. A name holds for
-    /// one file system: what is mounted below it needs a name of its own, and what lies in memory or on another machine
-    /// stays there whatever is named.
+    /// one file system: what is mounted below it needs a name of its own. It never overrules what is seen: a disk that says
+    /// what it is, memory, another machine.
     pub fn name_volumes(&mut self, named: &BTreeMap<PathBuf, Vec<Volume>>) {
         let before = std::mem::take(&mut self.mounts);
         for place in &mut self.places {
@@ -16,7 +16,9 @@ impl Layout {
             let fits = |p: &&PathBuf| place.real.starts_with(p) && p.starts_with(&real.point);
             let name = named.keys().filter(fits).max_by_key(|p| p.components().count());
             let mut mount = real.clone();
-            if let Some(point) = name.filter(|_| cover::elsewhere(&real.fs_type).is_none()) {
+            let says = |d: &String| self.devices.get(d).is_some_and(|d| d.volume.is_some());
+            let seen = cover::elsewhere(&real.fs_type).is_some() || real.disks.iter().any(says);
+            if let Some(point) = name.filter(|_| !seen) {
                 mount.point = point.clone();
                 mount.disks.clear();
                 for volume in &named[point] {
