@@ -52,7 +52,8 @@ fn freeze(room: &Room) {
     room.run("/srv/db/bin/iris start IRIS quietly").well();
     let config = room.read("/etc/snapfreeze/agent.toml");
     let instance = "[[instance]]\nengine = \"iris\"\nname = \"IRIS\"\nprogram = \"/srv/db/bin/iris\"\n";
-    room.write("/etc/snapfreeze/agent.toml", &config.replace("[backup]", &format!("{instance}\n[backup]")));
+    let config = config.replace("[backup]", &format!("{instance}\n[backup]"));
+    room.write("/etc/snapfreeze/agent.toml", &config.replace("[margins]", "[margins]\nthaw_budget = \"2s\"\nrung = \"1s\""));
     room.start("exec snapfreeze agent");
     for _ in 0..400 {
         if room.has("/run/snapfreeze/agent.sock") {
@@ -255,6 +256,10 @@ fn an_upgrade_without_an_agent_thaws_what_the_journal_names() {
     assert!(frozen(&room) && room.run("snapfreeze status").well().contains("NOT REACHABLE"));
     let said = room.run(&Deb.install(Packages::NEW)).well();
     assert!(said.contains("thawing it before the upgrade") && is_of(&room, Packages::NEW) && !frozen(&room), "{said}");
+    // A program that cannot run, and so cannot thaw, is replaced, and it is said.
+    room.run("printf '#!/bin/sh\nexit 1\n' >/usr/bin/snapfreeze").well();
+    let said = room.run(&Deb.install(Packages::NEW)).well();
+    assert!(said.contains("does not run, so nobody knows") && is_of(&room, Packages::NEW), "{said}");
 }
 
 /// What the scripts ask of a service manager, told by a stand-in for `systemctl`.
@@ -271,19 +276,29 @@ fn the_service_manager_is_told_in_the_right_order() {
         room.write("/run/systemd/system/.here", "");
         room.run("rm /usr/bin/systemctl").well();
         let frozen = "$(iris-sim state --root /srv/db IRIS | grep -c '\"wd_suspended\": *true')";
-        let stand_in = format!("#!/bin/sh\necho \"$*; frozen: {frozen}\" >>/tmp/told\n");
+        let version = "[ \"$1\" != --version ] || exec echo systemd $(cat /tmp/version)";
+        let stand_in = format!("#!/bin/sh\n{version}\necho \"$*; frozen: {frozen}\" >>/tmp/told\n");
         room.write("/usr/bin/systemctl", &stand_in);
+        room.write("/tmp/version", "252 (252.38)\n");
         room.run("chmod 0755 /usr/bin/systemctl; cp /bin/true /usr/bin/systemd-tmpfiles; systemctl control").well();
         room.run(&kind.install(Packages::NEW)).well();
         let told = |room: &Room| room.read("/tmp/told").lines().map(str::to_owned).collect::<Vec<_>>();
         let order = ["control; frozen: 1", "daemon-reload; frozen: 0", "try-restart snapfreeze.service; frozen: 0"];
         assert_eq!(told(&room)[..3], order, "{kind:?}");
+        if kind == Rpm {
+            let old = "/etc/systemd/system/snapfreeze.service.d/old-systemd.conf";
+            assert!(!room.has(old));
+            room.write("/tmp/version", "219\n");
+            room.run(&again(kind)).well();
+            assert!(room.read(old).contains("\nRuntimeDirectory=\nStartLimitInterval=0\n"), "a stop removes the socket");
+        }
         room.write("/tmp/told", "");
         room.run("snapfreeze freeze --hold 300s").well();
         room.run(kind.remove()).well();
         let told = told(&room);
         assert!(told[0].starts_with("stop ") && told[0].ends_with("snapfreeze.socket snapfreeze.service; frozen: 0"), "{kind:?} {told:?}");
         assert_eq!(told.last().map(String::as_str), Some("daemon-reload; frozen: 0"), "{kind:?} {told:?}");
+        assert!(!room.has("/etc/systemd/system/snapfreeze.service.d"));
     }
 }
 
