@@ -34,7 +34,7 @@ pub struct Setup {
     pub window: String,
     /// `[margins]`, complete.
     pub margins: String,
-    /// More of the file: other tables.
+    /// More of the file: other tables; `{disk}` becomes the host's own directory.
     pub more: String,
     /// More variables for the agent (and so for its watchdog).
     pub env: Vec<(String, String)>,
@@ -128,7 +128,7 @@ impl Host {
             self.setup.window,
             self.setup.margins,
             self.engine.config(),
-            self.setup.more
+            self.setup.more.replace("{disk}", &self.disk.path().display().to_string())
         )
     }
 
