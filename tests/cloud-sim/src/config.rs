@@ -49,6 +49,8 @@ pub struct SsmConfig {
     pub visible_after_ms: u64,
     /// Instead of TimeoutSeconds + the document's timeoutSeconds: nobody waits 30 s in a test.
     pub delivery_timeout_ms: Option<u64>,
+    /// Instead of the steps' timeoutSeconds.
+    pub execution_timeout_ms: Option<u64>,
     /// Commands that a host runs at once (the agent's `Mds.CommandWorkersLimit`); the next ones queue.
     pub workers: usize,
 }
@@ -84,7 +86,7 @@ impl Default for Ec2Config {
 
 impl Default for SsmConfig {
     fn default() -> Self {
-        Self { deliver_ms: 0, reply_ms: 0, visible_after_ms: 200, delivery_timeout_ms: None, workers: 5 }
+        Self { deliver_ms: 0, reply_ms: 0, visible_after_ms: 200, delivery_timeout_ms: None, execution_timeout_ms: None, workers: 5 }
     }
 }
 

@@ -158,6 +158,8 @@ impl Snapshot {
 pub struct World {
     pub instances: BTreeMap<String, Instance>,
     pub volumes: BTreeMap<String, Volume>,
+    /// Instance → its volumes, by device.
+    attached: BTreeMap<String, Vec<String>>,
     pub hosts: BTreeMap<String, Host>,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub documents: BTreeMap<String, Document>,
@@ -169,6 +171,11 @@ pub struct World {
 
 impl World {
     pub fn add_instance(&mut self, mut instance: Instance) {
+        instance.volumes.sort_by(|a, b| a.device.cmp(&b.device));
+        let ids: Vec<String> = instance.volumes.iter().map(|v| v.id.clone()).collect();
+        for id in self.attached.insert(instance.id.clone(), ids).into_iter().flatten() {
+            self.volumes.remove(&id);
+        }
         for mut volume in instance.volumes.drain(..) {
             volume.instance = Some(instance.id.clone());
             self.volumes.insert(volume.id.clone(), volume);
@@ -178,9 +185,7 @@ impl World {
 
     /// By device.
     pub fn volumes_of(&self, instance: &str) -> Vec<&Volume> {
-        let mut all: Vec<&Volume> = self.volumes.values().filter(|v| v.instance.as_deref() == Some(instance)).collect();
-        all.sort_by(|a, b| a.device.cmp(&b.device));
-        all
+        self.attached.get(instance).into_iter().flatten().filter_map(|id| self.volumes.get(id)).collect()
     }
 }
 

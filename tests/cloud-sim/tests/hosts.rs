@@ -117,6 +117,7 @@ fn a_lost_host_gets_nothing_and_a_stopped_one_is_refused() {
     let stage = stage(|_| {});
     stage.sim.set_online("i-1", false);
     assert_eq!(stage.run("AWS-RunShellScript", json!({ "commands": ["true"] }))["StatusDetails"], "DeliveryTimedOut");
+    assert!(stage.sim.calls_of("GetCommandInvocation").len() > 2, "it was asked about while it was Delayed");
     assert!(!stage.sim.invocations()[0].ran);
     stage.sim.set_online("i-1", true);
     assert_eq!(stage.run("AWS-RunShellScript", json!({ "commands": ["true"] }))["Status"], "Success", "the control");

@@ -53,9 +53,17 @@ impl Drop for Moto {
     }
 }
 
-const TEMPLATE: &str = r#"{"Resources": {"Say": {"Type": "AWS::SSM::Document", "Properties": {"Name": "say", "DocumentType": "Command", "DocumentFormat": "JSON",
- "Content": {"schemaVersion": "2.2", "parameters": {"word": {"type": "String", "allowedPattern": "^[a-z]+$", "interpolationType": "ENV_VAR"}},
-  "mainSteps": [{"action": "aws:runShellScript", "name": "speak", "inputs": {"runCommand": ["echo \"$SSM_word\"", "exit 0"]}}]}}}}}"#;
+/// The same content, once said to be JSON and once YAML, with what a Python repr would spoil.
+fn template() -> String {
+    let step = json!({ "action": "aws:runShellScript", "name": "speak", "inputs": { "runCommand": ["# it's \"x\"\necho \"$SSM_word\"", "exit 0"] } });
+    let parameters = json!({ "word": { "type": "String", "allowedPattern": "^[a-z]+$", "interpolationType": "ENV_VAR" } });
+    let content = json!({ "schemaVersion": "2.2", "parameters": parameters, "mainSteps": [step] });
+    let document = |name: &str, format: &str| {
+        let properties = json!({ "Name": name, "DocumentType": "Command", "DocumentFormat": format, "Content": content });
+        json!({ "Type": "AWS::SSM::Document", "Properties": properties })
+    };
+    json!({ "Resources": { "Json": document("say-json", "JSON"), "Yaml": document("say-yaml", "YAML") } }).to_string()
+}
 
 #[test]
 fn the_snapshots_of_moto_have_bytes_and_the_documents_of_its_cloudformation_run() {
@@ -72,7 +80,7 @@ ec2.attach_volume(InstanceId=i, VolumeId=v, Device='/dev/sdf')
 boto3.client('cloudformation', config=one).create_stack(StackName='s', TemplateBody='''TEMPLATE''')
 answer(dict(instance=i, volume=v))
 "
-        .replace("TEMPLATE", &TEMPLATE.replace('\\', "\\\\")),
+        .replace("TEMPLATE", &template().replace('\\', "\\\\")),
     );
     let (instance, volume) = (made["instance"].as_str().unwrap(), made["volume"].as_str().unwrap());
     stage.sim.add_instance(Instance::new(instance).volume(Volume::new(volume, "/dev/sdf").dir(stage.path("data"))));
@@ -86,12 +94,13 @@ made = ec2.create_snapshots(InstanceSpecification={'InstanceId': 'INSTANCE'}, Ta
 found = ec2.describe_snapshots(Filters=[{'Name': 'tag:set', 'Values': ['x']}])['Snapshots']
 long = fails(ec2.create_tags, Resources=[found[0]['SnapshotId']], Tags=[{'Key': 'k', 'Value': 'v' * 257}])
 dry = fails(ec2.create_snapshots, InstanceSpecification={'InstanceId': 'INSTANCE'}, DryRun=True)
-c = ssm.send_command(DocumentName='say', InstanceIds=['INSTANCE'], Parameters={'word': ['hello']})['Command']['CommandId']
-bad = fails(ssm.send_command, DocumentName='say', InstanceIds=['INSTANCE'], Parameters={'word': ['$(x)']})
-ssm.get_waiter('command_executed').wait(CommandId=c, InstanceId='INSTANCE', WaiterConfig={'Delay': 1})
-r = ssm.get_command_invocation(CommandId=c, InstanceId='INSTANCE')
+def say(name, word):
+    c = ssm.send_command(DocumentName=name, InstanceIds=['INSTANCE'], Parameters={'word': [word]})['Command']['CommandId']
+    ssm.get_waiter('command_executed').wait(CommandId=c, InstanceId='INSTANCE', WaiterConfig={'Delay': 1})
+    return ssm.get_command_invocation(CommandId=c, InstanceId='INSTANCE')['StandardOutputContent']
+bad = fails(ssm.send_command, DocumentName='say-yaml', InstanceIds=['INSTANCE'], Parameters={'word': ['$(x)']})
 answer(dict(set=[s['SnapshotId'] for s in made if s['VolumeId'] == 'VOLUME'], found=len(found) >= 1, long=long, dry=dry, bad=bad,
-  said=r['StandardOutputContent']))
+  said=say('say-json', 'hello') + say('say-yaml', 'again')))
 "
         .replace("INSTANCE", instance)
         .replace("VOLUME", volume),
@@ -100,11 +109,39 @@ answer(dict(set=[s['SnapshotId'] for s in made if s['VolumeId'] == 'VOLUME'], fo
     let bytes = stage.sim.snapshot_dir(id).expect("the copy has moto's id").join("file");
     assert_eq!(std::fs::read_to_string(bytes).unwrap(), "bytes of data");
     let rest = json!({ "found": got["found"], "long": got["long"], "dry": got["dry"], "bad": got["bad"], "said": got["said"] });
-    let expected =
-        json!({ "found": true, "long": "InvalidParameterValue", "dry": "DryRunOperation", "bad": "InvalidParameters", "said": "hello\n" });
+    let expected = json!({ "found": true, "long": "InvalidParameterValue", "dry": "DryRunOperation", "bad": "InvalidParameters", "said": "hello\nagain\n" });
     assert_eq!(rest, expected);
     let actions: Vec<String> = stage.sim.calls().into_iter().map(|c| format!("{}:{}", c.service, c.action)).collect();
     assert!(actions.contains(&"cloudformation:CreateStack".to_owned()), "what is proxied is recorded too: {actions:?}");
+}
+
+#[test]
+fn a_state_machine_of_moto_calls_the_double() {
+    let Some(tools) = Tools::or_skip("a_state_machine_of_moto_calls_the_double") else { return };
+    let stage = Stage::quick();
+    let moto = Moto::start(&tools, stage.sim.address().port());
+    stage.sim.set_upstream(&moto.url);
+    let engine = r#"{"stepfunctions": {"execute_state_machine": true}, "lambda": {"use_docker": false}}"#;
+    assert_eq!(post(&moto.url, "/moto-api/config", &["content-type: application/json"], engine).unwrap().0, 201);
+    let got = stage.boto(
+        &tools,
+        r"
+import time
+arguments = {'DocumentName': 'AWS-RunShellScript', 'InstanceIds': ['i-1'], 'Parameters': {'commands': ['echo from the machine']}}
+asl = {'StartAt': 'Send', 'States': {'Send': {'Type': 'Task', 'Resource': 'arn:aws:states:::aws-sdk:ssm:sendCommand',
+  'Parameters': arguments, 'ResultSelector': {'id.$': '$.Command.CommandId'}, 'End': True}}}
+sfn = boto3.client('stepfunctions', config=one)
+machine = sfn.create_state_machine(name='m', definition=json.dumps(asl), roleArn='arn:aws:iam::123456789012:role/r')['stateMachineArn']
+run = sfn.start_execution(stateMachineArn=machine, name='n', input='{}')['executionArn']
+for _ in range(600):
+    d = sfn.describe_execution(executionArn=run)
+    if d['status'] != 'RUNNING': break
+    time.sleep(0.05)
+answer(dict(status=d['status'], id=json.loads(d.get('output') or '{}').get('id')))
+",
+    );
+    assert_eq!(got["status"], "SUCCEEDED", "{got}");
+    assert_eq!(stage.ended(got["id"].as_str().unwrap())["StandardOutputContent"], "from the machine\n");
 }
 
 #[test]

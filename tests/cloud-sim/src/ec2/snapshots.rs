@@ -93,9 +93,9 @@ fn finish(ask: &Ask, mut plan: Plan) -> Result<Plan, Fail> {
     let (config, now) = (&ask.sim.config.ec2, boot_ms());
     let mut world = ask.sim.world();
     for v in &plan.volumes {
-        let pending = world.snapshots.values().filter(|s| s.volume == v.id && s.status() == "pending").count();
+        let pending = || world.snapshots.values().filter(|s| s.volume == v.id && s.status() == "pending").count();
         let limit = if ["st1", "sc1"].contains(&v.kind.as_str()) { 1 } else { 5 };
-        if config.pending_limits && pending >= limit {
+        if config.pending_limits && pending() >= limit {
             return Err(Fail::new("ConcurrentSnapshotLimitExceeded", format!("Maximum allowed pending snapshots for {} is {limit}", v.id)));
         }
         let last = world.volumes.get(&v.id).and_then(|v| v.last_snapshot_ms);

@@ -293,16 +293,26 @@ pub async fn resolve(sim: &Sim, name: &str, wanted: Option<&str>) -> Result<Reso
         let v = &document.versions[at];
         return Ok(Resolved { name, version: (at + 1).to_string(), content: v.parsed.clone(), hash: hash(&v.content) });
     };
-    // moto 5.2 keeps CloudFormation's content as a Python dict and hands out its repr, unless another format is asked for.
-    let mut ask = json!({ "Name": name, "DocumentFormat": "YAML" });
-    if let Some(wanted) = wanted {
-        ask["DocumentVersion"] = json!(wanted);
+    from_moto(sim, &upstream, name, wanted).await
+}
+
+/// moto 5.2 keeps CloudFormation's content as a Python dict and hands out its repr, unless the other format is asked for.
+async fn from_moto(sim: &Sim, upstream: &str, name: String, wanted: Option<&str>) -> Result<Resolved, Fail> {
+    for format in ["JSON", "YAML"] {
+        let mut ask = json!({ "Name": name, "DocumentFormat": format });
+        if let Some(wanted) = wanted {
+            ask["DocumentVersion"] = json!(wanted);
+        }
+        let got = proxy::ask_json(sim, upstream, "AmazonSSM.GetDocument", &ask).await;
+        let got = got.map_err(|e| Fail::new("InvalidDocument", format!("{name}: {e}")))?;
+        let content = text(&got, "Content").unwrap_or_default();
+        if format == "JSON" && serde_json::from_str::<Value>(content).is_err() {
+            continue;
+        }
+        let version = text(&got, "DocumentVersion").unwrap_or("1").to_owned();
+        return Ok(Resolved { name, version, content: parse(content, format)?, hash: hash(content) });
     }
-    let got = proxy::ask_json(sim, &upstream, "AmazonSSM.GetDocument", &ask).await;
-    let got = got.map_err(|e| Fail::new("InvalidDocument", format!("{name}: {e}")))?;
-    let content = text(&got, "Content").unwrap_or_default();
-    let version = text(&got, "DocumentVersion").unwrap_or("1").to_owned();
-    Ok(Resolved { name, version, content: parse(content, "YAML")?, hash: hash(content) })
+    Err(Fail::new("InvalidDocument", format!("{name}: no content that can be read")))
 }
 
 /// In the shape of AWS's own document.

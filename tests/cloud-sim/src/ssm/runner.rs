@@ -55,6 +55,7 @@ pub async fn run(sim: Arc<Sim>, run: Run) {
     let delivered = tokio::time::timeout(ms(delivery_ms), async {
         tokio::time::sleep(ms(wait)).await;
         while !reachable(&sim, &run.instance) {
+            set(&sim, &run, "Delayed");
             tokio::time::sleep(ms(20)).await;
         }
     });
@@ -192,7 +193,8 @@ async fn execute(sim: &Arc<Sim>, run: &Run, host: &Host, script: &Script, dir: &
     let group = child.id().map(|id| id as i32);
     change(sim, &run.command, &run.instance, |i| (i.group, i.ran) = (group, true));
 
-    let waited = tokio::time::timeout(Duration::from_secs(script.timeout_s), child.wait()).await;
+    let limit_ms = sim.config.ssm.execution_timeout_ms.unwrap_or(script.timeout_s * 1000);
+    let waited = tokio::time::timeout(Duration::from_millis(limit_ms), child.wait()).await;
     let timed_out = waited.is_err();
     let status = match waited {
         Ok(status) => status?,
