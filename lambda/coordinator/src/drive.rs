@@ -241,10 +241,13 @@ fn freeze_call(saga: &Saga, now: WallMs) -> FreezeCall {
 
 fn snapshot_call(saga: &Saga, member: usize, answer_by: WallMs) -> SnapshotCall {
     let p = &saga.order.policy;
+    // Of a fleet's list, what is attached here as data: EC2 refuses the root and volumes of other hosts.
+    let plan = saga.members[member].plan.as_ref();
+    let here = |x: &&String| plan.is_none_or(|i| i.look.volumes.iter().any(|v| v.volume == **x && !v.boot));
     SnapshotCall {
         id: saga.order.id,
         exclude_boot: p.exclude_boot,
-        exclude_volumes: p.exclude_volumes.clone(),
+        exclude_volumes: p.exclude_volumes.iter().filter(here).cloned().collect(),
         tags: marks::at_freeze(saga, member),
         answer_by,
     }
