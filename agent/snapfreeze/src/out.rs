@@ -147,8 +147,10 @@ mod tests {
     fn a_marker_stays_below_1_kib_and_says_which_answer_it_ends() {
         let id = "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e";
         for detail in ["\u{1}".repeat(5_000), "ü".repeat(5_000), "short".into()] {
-            let v = json!({ "schema": 1, "type": "problem", "id": id, "code": Code::Internal, "detail": detail, "body": "9".repeat(64),
-                "journals": vec!["/very/long".repeat(30); 40], "verdict": { "verdict": "broken", "reason": { "detail": "x".repeat(900) } } });
+            let v = json!({ "schema": 1, "type": "problem", "id": id, "code": Code::Internal, "detail": detail,
+                "body": "9".repeat(64),
+                "journals": vec!["/very/long".repeat(30); 40],
+                "verdict": { "verdict": "broken", "reason": { "detail": "x".repeat(900) } } });
             let line = marker(v);
             assert!(line.len() < MARKER_MAX, "{}", line.len());
             let a: Value = serde_json::from_str(line.strip_prefix(MARKER).unwrap()).unwrap();

@@ -84,7 +84,8 @@ fn a_path_on_no_volume_is_named() {
     let instance = |place: &str| {
         format!(
             "[[instance]]\nengine = \"command\"\nname = \"C\"\nfreeze = {program}\nthaw = {program}\nis_frozen = [\"/bin/false\"]\n\
-             continuity = \"trust\"\nlayout = {{ data = [\"{place}\"] }}\n[layout]\nvolumes = {{ \"{place}\" = \"vol-0aaaaaaaaaaaaaaa1\" }}\n"
+             continuity = \"trust\"\nlayout = {{ data = [\"{place}\"] }}\n[layout]\n\
+             volumes = {{ \"{place}\" = \"vol-0aaaaaaaaaaaaaaa1\" }}\n"
         )
     };
     let place = memory.path().canonicalize().unwrap().display().to_string();
