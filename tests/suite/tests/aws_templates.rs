@@ -55,7 +55,7 @@ const BREAKS: [(&str, &str, Break); 31] = [
     ("failure-is-told", "a broken set without an event", |_, s| s["Settled"]["Choices"][1]["Next"] = json!("Backup.Broken")),
     ("failure-is-told", "left frozen without an event", |_, s| s["LeftFrozen"] = json!({ "Type": "Pass", "Next": "Thaw.LeftFrozen" })),
     ("every-task-ends", "no time-out", |_, s| drop(s["Freeze"].as_object_mut().unwrap().remove("TimeoutSeconds"))),
-    ("every-task-ends", "too long", |_, s| s["Snapshot"]["TimeoutSeconds"] = json!(900)),
+    ("every-task-ends", "too long", |_, s| s["Thaw"]["TimeoutSeconds"] = json!(900)),
     ("every-task-ends", "an error ends it", |_, s| drop(s["Settle"].as_object_mut().unwrap().remove("Catch"))),
     ("names", "an error that nobody has", |_, s| s["Thaw"]["Retry"][0]["ErrorEquals"] = json!(["Freeze.Refused.Moon"])),
     ("names", "a snapshot without the coordinator", |_, s| {
@@ -324,12 +324,9 @@ fn every_failure_has_an_alarm_that_somebody_gets() {
         assert_eq!((r["Targets"][0]["Arn"].as_str(), r["Targets"][0]["DeadLetterConfig"].is_object()), (Some("Alarms"), true));
     }
     assert_eq!(rules.len(), 2);
-    let (_, left) = rules.iter().find(|(id, _)| id == "LeftFrozenRule").unwrap();
-    let text = left["Targets"][0]["InputTransformer"]["InputTemplate"].as_str().unwrap();
-    for word in ["<hosts>", "<since>", "<now>", "<detail>"] {
-        assert!(text.contains(word), "host, since when, what to do: {word}");
-    }
-    assert!(sent.contains(r#""now": "sudo snapfreeze thaw""#));
+    let left = asl()["States"]["Targets"]["ItemProcessor"]["States"]["LeftFrozen"]["Parameters"]["Entries"][0]["Detail"].clone();
+    assert!(left["say"].as_str().unwrap().ends_with("sudo snapfreeze thaw"), "what to do: {left}");
+    assert_eq!((left["order.$"].as_str(), left["now.$"].as_str()), (Some("$.order"), Some("$.now")), "which hosts, since when");
     for (_, q) in properties(&main, "AWS::SQS::Queue") {
         assert!(q["SqsManagedSseEnabled"].is_array() && q["KmsMasterKeyId"].is_array(), "encrypted either way");
     }

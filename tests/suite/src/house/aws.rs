@@ -120,7 +120,11 @@ pub fn too_much(statements: &[Statement]) -> Vec<String> {
         ["Describe", "Get", "List"].iter().any(|v| verb.starts_with(v))
     };
     // They know no resources.
-    let free = |a: &str| a.starts_with("xray:Put") || (a.starts_with("logs:") && a != "logs:PutLogEvents" && a != "logs:CreateLogStream");
+    let free = |a: &str| {
+        a == "ssm:CancelCommand"
+            || a.starts_with("xray:Put")
+            || (a.starts_with("logs:") && a != "logs:PutLogEvents" && a != "logs:CreateLogStream")
+    };
     let mut bad = Vec::new();
     for s in statements {
         for a in &s.actions {
