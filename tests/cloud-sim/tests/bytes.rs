@@ -9,12 +9,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const DATA: &str = "Action=CreateSnapshots&InstanceSpecification.InstanceId=i-1&InstanceSpecification.ExcludeBootVolume=true";
 
+/// Ends the writer also when an assertion fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn a_copy_has_the_value_at_the_call_while_a_writer_goes_on() {
     let stage = Stage::with(|c| (c.ec2.before_copy_ms, c.ec2.after_copy_ms) = (20, 20));
     let (stop, value) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut checked = 0;
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 let next = value.load(Ordering::SeqCst) + 1;
@@ -38,7 +48,6 @@ fn a_copy_has_the_value_at_the_call_while_a_writer_goes_on() {
             assert!(after > before, "the writer went on meanwhile");
             checked += 1;
         }
-        stop.store(true, Ordering::SeqCst);
     });
     assert_eq!(checked, 5);
     let call = stage.sim.calls_of("CreateSnapshots").pop().unwrap();
