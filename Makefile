@@ -8,27 +8,36 @@
 #   make bench                   the figures of docs/figures.md
 #   make install                 program and systemd units, after cargo build --release -p snapfreeze; DESTDIR= for packages
 #   make packages                deb and rpm in target/packages, from a program that runs from GLIBC 2.26 on (docs/install.md)
+#   make deploy BUCKET=NAME      the coordinator into the AWS account of your credentials (docs/aws.md)
 #   make lint                    clippy, rustfmt, cargo-deny
 #   make fuzz FUZZ_SECONDS=60    every fuzz target for a while (FUZZ_TARGET=judge: one)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long demo bench install packages lint fuzz
+.PHONY: help base setup test test-long demo bench install packages deploy lint fuzz
 
 NEXTEST_VERSION := 0.9.143
 CARGO_FUZZ_VERSION := 0.13.2
-PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev rpm
+PACKAGES := fis-gtm btrfs-progs xfsprogs e2fsprogs util-linux systemd gcc libc6-dev rpm python3 python3-venv
 # The kill matrix stops the binary at named points; a release is built without them.
 FEATURES := --features snapfreeze/points
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROFILE := default
+# Other people's programs, for tests and packages: a virtualenv for each set, as they want different versions of the same
+# libraries. With SNAPFREEZE_TOOLS set they are yours, and left alone; a test without its program skips itself by name.
+OWN_TOOLS := $(SNAPFREEZE_TOOLS)
+TOOLS := $(or $(SNAPFREEZE_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapfreeze-tools)
+TOOLS_aws := moto[all,server]==5.2.5 ministack==1.5.33 awscli==1.46.3 cfn-lint==1.58.0 aws-sam-translator==1.115.0
+TOOLS_sam := aws-sam-cli==1.170.0
+TOOLS_checkov := checkov==3.3.30
+TOOLS_zig := ziglang==0.17.1 cargo-lambda==1.9.2 cargo-zigbuild==0.24.1
 FUZZ_SECONDS := 60
 
 help:
 	@sed -n 's/^#   //p' Makefile
 
-setup:
+base:
 	@missing=; \
 	if command -v dpkg-query >/dev/null; then \
 	  for p in $(PACKAGES); do \
@@ -40,6 +49,15 @@ setup:
 	elif [ -n "$$missing" ]; then echo "setup: missing; run: sudo apt-get install$$missing"; fi
 	@command -v cargo >/dev/null || { echo "setup: a Rust toolchain is needed (cargo is not in PATH)"; exit 1; }
 
+# The stamp names what is installed: another version here, and it is installed again.
+venv = [ "$$(cat $(TOOLS)/$1/.versions 2>/dev/null)" = "$(TOOLS_$1)" ] || { \
+  echo "tools: $(TOOLS_$1)"; \
+  python3 -m venv $(TOOLS)/$1 && $(TOOLS)/$1/bin/pip install -q --disable-pip-version-check $(TOOLS_$1) && \
+  echo "$(TOOLS_$1)" >$(TOOLS)/$1/.versions || echo "tools: $1 could not be installed; what needs it is skipped"; };
+setup: base
+	@$(if $(OWN_TOOLS),,$(foreach t,aws sam checkov zig,$(call venv,$t)))
+
+test: export SNAPFREEZE_TOOLS := $(TOOLS)
 test: setup
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked --version $(NEXTEST_VERSION)
 	cargo build --workspace --bins $(FEATURES)
@@ -50,11 +68,11 @@ test-long: export SNAPFREEZE_LONG = 1
 test-long:
 	@$(MAKE) --no-print-directory test PROFILE=long
 
-demo: setup
+demo: base
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	@$(TARGET)/release/demo $(if $(INSTANCE),--instance $(INSTANCE))
 
-bench: setup
+bench: base
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	@$(TARGET)/release/bench
 
@@ -82,18 +100,25 @@ install:
 # zig links against the C library of Amazon Linux 2, whatever this machine has. Two builds: no feature of one enters the other.
 GLIBC := 2.26
 ZIG_TARGET := x86_64-unknown-linux-gnu
-ZIG_TOOLS := ziglang==0.17.1 cargo-zigbuild==0.24.1
-TOOLS ?= $(or $(SNAPFREEZE_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/snapfreeze-tools)
 EBS = $(shell grep -hs '^name = "snapfreeze-ebs"' lambda/aws/Cargo.toml; ls -d lambda/aws/src/bin/snapfreeze-ebs* 2>/dev/null)
 packages: BIN = $(TARGET)/$(ZIG_TARGET)/release
 packages: ZIGBUILD = cargo-zigbuild zigbuild --release --target $(ZIG_TARGET).$(GLIBC)
 packages: export PATH := $(TOOLS)/zig/bin:$(PATH)
-packages: setup
-	@command -v cargo-zigbuild >/dev/null || { python3 -m venv $(TOOLS)/zig && $(TOOLS)/zig/bin/pip install -q $(ZIG_TOOLS); }
+packages: base
+	@command -v cargo-zigbuild >/dev/null || { $(call venv,zig) }
 	$(ZIGBUILD) -p snapfreeze
 	$(if $(EBS),$(ZIGBUILD) -p aws --bin snapfreeze-ebs)
 	infra/host/packages/check-glibc $(GLIBC) $(BIN)/snapfreeze $(if $(EBS),$(BIN)/snapfreeze-ebs)
 	infra/host/packages/build $(BIN) target/packages
+
+# The function for arm64 (ARCH=--x86-64 with PARAMETERS=Architecture=x86_64), then documents, coordinator, and the policy `nightly`.
+ARCH := --arm64
+deploy: export PATH := $(TOOLS)/zig/bin:$(TOOLS)/aws/bin:$(PATH)
+deploy: setup
+	@[ -n "$(BUCKET)" ] || { echo "deploy: BUCKET=NAME, an S3 bucket for artefacts in the region of AWS_REGION"; exit 2; }
+	cargo lambda build --release $(ARCH) -p aws --bin bootstrap --output-format zip --lambda-dir target/aws
+	infra/aws/deploy target/aws/bootstrap/bootstrap.zip $(BUCKET) $(PARAMETERS)
+	aws cloudformation deploy --no-fail-on-empty-changeset --stack-name snapfreeze-policy-nightly --template-file infra/aws/policy.yaml
 
 lint:
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings

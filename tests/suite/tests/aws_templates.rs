@@ -345,6 +345,29 @@ fn the_default_policy_is_valid_and_agrees_with_its_alarm() {
 }
 
 #[test]
+fn the_manual_names_every_key_of_a_policy_and_every_alarm() {
+    let manual = read("docs/aws.md");
+    let text = r#"{"name":"p","select":{"ids":["i-1"]},"keep":{"max_age":"9d"},"lock":{"mode":"governance","days":1}}"#;
+    let policy: coordinator::policy::Policy = serde_json::from_str(text).unwrap();
+    let written = serde_json::to_value(&policy).unwrap();
+    let keys = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all = [keys(&written), keys(&written["select"]), keys(&written["keep"])].concat();
+    assert!(all.len() >= 25, "{all:?}");
+    for k in all {
+        assert!(manual.contains(&format!("`{k}`")), "{k} in docs/aws.md");
+    }
+    let alarms = ["template.yaml", "policy.yaml"].map(|t| properties(&template(t), "AWS::CloudWatch::Alarm")).concat();
+    assert_eq!(alarms.len(), 8);
+    for (_, a) in alarms {
+        let name = a["AlarmName"].as_str().unwrap().replace("${PolicyName}", "NAME");
+        assert!(manual.contains(&format!("`{name}`")), "{name} in docs/aws.md");
+    }
+    for p in template("template.yaml")["Parameters"].as_object().unwrap().keys() {
+        assert!(manual.contains(p), "{p} in docs/aws.md");
+    }
+}
+
+#[test]
 fn data_lifecycle_manager_makes_no_snapshot_without_a_freeze() {
     let (_, p) = properties(&template("dlm.yaml"), "AWS::DLM::LifecyclePolicy").remove(0);
     let script = &p["PolicyDetails"]["Schedules"][0]["CreateRule"]["Scripts"][0];
