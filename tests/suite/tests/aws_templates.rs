@@ -448,6 +448,23 @@ fn cfn_lint_has_nothing_to_say() {
     assert!(lint(&tool, &[bad.path().to_str().unwrap()]).is_err(), "the control");
 }
 
+/// cfn-lint looks into a definition only when it stands in the template.
+#[test]
+fn cfn_lint_accepts_the_state_machine() {
+    let Some(tool) = tool_or_skip("aws", "cfn-lint", "cfn_lint_accepts_the_state_machine") else { return };
+    let around = |definition: Value| {
+        let machine = json!({ "Type": "AWS::StepFunctions::StateMachine", "Properties": { "Definition": definition,
+            "RoleArn": "arn:aws:iam::123456789012:role/x", "DefinitionSubstitutions": { "Function": "f" } } });
+        let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        std::fs::write(file.path(), json!({ "Resources": { "Machine": machine } }).to_string()).unwrap();
+        lint(&tool, &[file.path().to_str().unwrap()])
+    };
+    assert_eq!(around(asl()).map(|s| s.trim().to_owned()), Ok(String::new()));
+    let mut bad = asl();
+    bad["States"]["Targets"]["ItemProcessor"]["States"]["Thaw"]["Retyr"] = json!([]);
+    assert!(around(bad).unwrap_err().contains("'Retyr' was unexpected"), "the control");
+}
+
 #[test]
 fn sam_calls_the_template_valid() {
     let Some(tool) = tool_or_skip("sam", "sam", "sam_calls_the_template_valid") else { return };
