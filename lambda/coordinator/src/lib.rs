@@ -12,6 +12,7 @@
 pub mod act;
 pub mod admit;
 pub mod drive;
+pub mod fake;
 pub mod marks;
 pub mod ops;
 pub mod order;

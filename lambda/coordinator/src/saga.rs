@@ -314,9 +314,11 @@ impl Saga {
     }
 }
 
-pub(crate) fn plus(at: WallMs, ms: u64) -> WallMs {
+/// Saturating.
+pub fn plus(at: WallMs, ms: u64) -> WallMs {
     WallMs(at.0.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)))
 }
-pub(crate) fn minus(at: WallMs, ms: u64) -> WallMs {
+/// Saturating.
+pub fn minus(at: WallMs, ms: u64) -> WallMs {
     WallMs(at.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)))
 }

@@ -223,13 +223,15 @@ impl Saga {
 
     fn thawed(&mut self, all: Vec<ThawAnswer>, now: WallMs) {
         let (id, silent, certain) = (self.order.id, self.call_a_person_at(), self.two_tries_after(now));
-        for (i, answer) in self.to_thaw().into_iter().zip(all) {
+        let missing = || ThawAnswer::Unknown("no answer was handed over".into());
+        let mut all = all.into_iter();
+        for i in self.to_thaw() {
             let m = &mut self.members[i];
             let tries = if let Thaw::NotConfirmed { tries } = m.thaw { tries.saturating_add(1) } else { 1 };
             let unconfirmed = |problem: Problem, at: WallMs| {
                 if now >= at { Thaw::LeftFrozen { problem } } else { Thaw::NotConfirmed { tries } }
             };
-            m.thaw = match answer {
+            m.thaw = match all.next().unwrap_or_else(missing) {
                 ThawAnswer::Thawed(w) if w.backup_id == id => Thaw::Confirmed { window: Some(Box::new(w)) },
                 ThawAnswer::Thawed(_) => unconfirmed(Problem::new(Code::LeftFrozen, "the answer is of another backup"), silent),
                 ThawAnswer::NeverFrozen if matches!(m.freeze, Freeze::Frozen { .. }) => {
