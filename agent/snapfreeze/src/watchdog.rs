@@ -66,28 +66,18 @@ fn read_record(run_dir: &Path) -> Option<Record> {
 pub fn arm(orders: &Orders) -> Result<Left, String> {
     end_recorded(&orders.run_dir, None);
     let exe = std::env::current_exe().map_err(|e| format!("our own program is not known: {e}"))?;
-    let call = if Path::new("/run/systemd/system").is_dir() && std::env::var_os("INVOCATION_ID").is_some() {
+    points::reach("agent.watchdog.before");
+    let by = boot_now().plus(READY_MS);
+    let running = if Path::new("/run/systemd/system").is_dir() && std::env::var_os("INVOCATION_ID").is_some() {
         let run = Program::find("/usr/bin/systemd-run").map_err(|e| e.to_string())?;
-        Call::new(&run, scope_args(&orders.id, &exe))
+        let with = |options| ready(Call::new(&run, scope_args(options, &orders.id, &exe)), orders, by);
+        // A systemd-run that does not know an option ends at once, and nothing was started.
+        with(SCOPE_OPTIONS).or_else(|newer| with(&[]).map_err(|e| format!("{e} (and before: {newer})")))?
     } else {
         // Also right when the file was replaced by an upgrade.
         let me = Program::find("/proc/self/exe").map_err(|e| e.to_string())?;
-        Call::new(&me, ["watchdog"])
+        ready(Call::new(&me, ["watchdog"]), orders, by)?
     };
-    let call = match std::env::var_os("SNAPFREEZE_POINTS") {
-        Some(p) if cfg!(feature = "points") => call.env("SNAPFREEZE_POINTS", p),
-        _ => call,
-    };
-    points::reach("agent.watchdog.before");
-    let by = boot_now().plus(READY_MS);
-    let mut running = Running::start(call).map_err(|e| crate::chain(&e))?;
-    running.feed(serde_json::to_vec(orders).map_err(|e| e.to_string())?);
-    match running.line(by) {
-        Ok(Some(line)) if line == "READY" => {}
-        Ok(Some(line)) => return Err(format!("the watchdog said {line:?}")),
-        Ok(None) => return Err("the watchdog did not say READY in time".into()),
-        Err(e) => return Err(crate::chain(&e)),
-    }
     points::reach("agent.watchdog.ready");
     let pid = running.id();
     let start_time = exec::start_time_of(pid).ok_or("the watchdog ended at once")?;
@@ -100,8 +90,27 @@ pub fn arm(orders: &Orders) -> Result<Left, String> {
     Ok(left)
 }
 
-fn scope_args(id: &BackupId, exe: &Path) -> Vec<std::ffi::OsString> {
-    let mut args: Vec<std::ffi::OsString> = ["--scope", "--quiet", "--collect", "--property=OOMPolicy=continue"].map(Into::into).to_vec();
+/// Starts it, hands over the orders and waits for READY. What did not get there is ended with the value.
+fn ready(call: Call, orders: &Orders, by: BootMs) -> Result<Running, String> {
+    let call = match std::env::var_os("SNAPFREEZE_POINTS") {
+        Some(p) if cfg!(feature = "points") => call.env("SNAPFREEZE_POINTS", p),
+        _ => call,
+    };
+    let mut running = Running::start(call).map_err(|e| crate::chain(&e))?;
+    running.feed(serde_json::to_vec(orders).map_err(|e| e.to_string())?);
+    match running.line(by) {
+        Ok(Some(line)) if line == "READY" => Ok(running),
+        Ok(Some(line)) => Err(format!("the watchdog said {line:?}")),
+        Ok(None) => Err("the watchdog did not say READY in time".into()),
+        Err(e) => Err(crate::chain(&e)),
+    }
+}
+
+/// `--collect` came with systemd 236, OOMPolicy of scopes with 252 or 253; Amazon Linux 2 has 219, RHEL 8 has 239.
+const SCOPE_OPTIONS: &[&str] = &["--collect", "--property=OOMPolicy=continue"];
+
+fn scope_args(options: &[&str], id: &BackupId, exe: &Path) -> Vec<std::ffi::OsString> {
+    let mut args: Vec<std::ffi::OsString> = ["--scope", "--quiet"].iter().chain(options).map(Into::into).collect();
     args.push(format!("--unit=snapfreeze-watchdog-{id}-{}", boot_now().0).into());
     args.extend(["--".into(), exe.into(), "watchdog".into()]);
     args
@@ -256,9 +265,10 @@ mod tests {
 
     #[test]
     fn under_systemd_it_gets_a_scope_of_its_own() {
-        let args = scope_args(&BackupId::from_uuid(uuid::Uuid::nil()), Path::new("/usr/bin/snapfreeze"));
+        let args = scope_args(SCOPE_OPTIONS, &BackupId::from_uuid(uuid::Uuid::nil()), Path::new("/usr/bin/snapfreeze"));
         let words: Vec<_> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
         assert_eq!(words[..3], ["--scope", "--quiet", "--collect"]);
         assert_eq!(words[words.len() - 3..], ["--", "/usr/bin/snapfreeze", "watchdog"]);
+        assert_eq!(scope_args(&[], &BackupId::from_uuid(uuid::Uuid::nil()), Path::new("/x")).len(), args.len() - 2, "old systemd");
     }
 }
