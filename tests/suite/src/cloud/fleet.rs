@@ -54,16 +54,28 @@ impl Fleet {
         fleet
     }
 
+    /// No host and no document yet: what is there comes from an emulator behind the double.
+    pub fn empty(config: impl FnOnce(PathBuf) -> Config) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sim = CloudSim::start(config(dir.path().join("cloud"))).expect("the double starts");
+        Self { sim, members: Vec::new(), dir }
+    }
+
     /// One more host, and its instance.
     pub fn add(&mut self, n: usize, setup: &Setup) -> &Member {
-        let (id, volume) = (instance_id(n), volume_id(n));
+        self.add_as(&instance_id(n), &format!("vol-{:017x}", 0x1000 + n), &volume_id(n), setup)
+    }
+
+    /// The same under given names.
+    pub fn add_as(&mut self, id: &str, root: &str, volume: &str, setup: &Setup) -> &Member {
+        let (id, volume) = (id.to_owned(), volume.to_owned());
         let mut setup = setup.clone();
         setup.more.push_str(&format!("\n[layout]\nvolumes = {{ \"{{disk}}\" = \"{volume}\" }}\n"));
         let host = Host::iris(setup);
         self.sim.add_instance(
             Instance::new(&id)
                 .tag(TAG.0, TAG.1)
-                .volume(Volume::new(&format!("vol-{:017x}", 0x1000 + n), "/dev/xvda"))
+                .volume(Volume::new(root, "/dev/xvda"))
                 .volume(Volume::new(&volume, "/dev/sdf").dir(host.engine.sim().root.clone())),
         );
         self.sim.add_host(ssm_host(&id, &host));

@@ -5,6 +5,7 @@
 
 pub mod fleet;
 pub mod programs;
+pub mod stacks;
 pub mod tools;
 
 pub use fleet::{Fleet, Member};

@@ -137,6 +137,8 @@ impl Aws {
             .args(["--endpoint-url", &self.endpoint, "--region", &self.region, "--output", "json"])
             .args(args)
             .envs(credentials())
+            // For what a command does beside its own service: `cloudformation package` uploads to S3.
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
             .output()
             .expect("aws runs")
     }
@@ -144,7 +146,7 @@ impl Aws {
     pub fn json(&self, args: &[&str]) -> Value {
         let o = self.output(args);
         let err = String::from_utf8_lossy(&o.stderr);
-        assert!(o.status.success(), "aws {args:?}: {err}");
+        assert!(o.status.success(), "aws {:?}: {err}", &args[..args.len().min(4)]);
         let text = String::from_utf8_lossy(&o.stdout);
         if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
     }

@@ -1,0 +1,145 @@
+//! The state machine on ministack with the real bootstrap and a real agent: holds that outlast a Lambda, functions that die inside
+//! a window, the same event delivered twice, and the rights that all this needs.
+
+use crate::common::{by_tag, in_window, policy, policy_file};
+use cloud_sim::{Fault, Match, Rule};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use suite::cloud::fleet::setup;
+use suite::cloud::programs::{ctl, said};
+use suite::cloud::stacks::{Deployed, REGION};
+use suite::host::{Setup, sleep_ms};
+use suite::house::aws::iam_actions;
+
+/// Lambda's 900 s at 1:75.
+const LAMBDA_S: u32 = 12;
+
+/// Hosts that allow the longest hold there is.
+fn longest() -> Setup {
+    Setup { window: "on_overrun = \"block-users\"\nwd_suspend_limit = \"1200s\"\nexternal_freeze_timeout = \"1200s\"\n".into(), ..setup() }
+}
+
+fn quiet(d: &Deployed) -> bool {
+    let ended = |s: &str| !["Pending", "InProgress", "Delayed"].contains(&s);
+    d.fleet.sim.invocations().iter().all(|i| ended(&i.status_details))
+        && d.fleet.members.iter().all(|m| m.host.phase() == "idle")
+        && !d.fleet.any_frozen()
+}
+
+/// Nothing frozen, nothing pending, nothing falsely held.
+fn judge(d: &Deployed, what: &str) {
+    let thawed = (0..300).any(|_| {
+        sleep_ms(100);
+        quiet(d)
+    });
+    assert!(thawed, "{what}: LEFT FROZEN");
+    let policy = policy_file(&d.fleet, &json!({ "keep": { "pending": "1ms" } }));
+    let reap = ctl(&d.fleet.sim.endpoint(), REGION, d.fleet.dir.path(), &["reap", "--policy", &policy, "--yes"]).output().expect("it runs");
+    assert_eq!(reap.status.code(), Some(0), "{what}: {}", said(&reap));
+    for (id, tags) in super::deploy::described(d) {
+        assert_ne!(tags["snapfreeze:verdict"], "pending", "{what}: {id}");
+    }
+}
+
+fn held(d: &Deployed) -> usize {
+    super::deploy::described(d).values().filter(|t| t["snapfreeze:verdict"] == "held").count()
+}
+
+#[test]
+fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
+    let test = "windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen";
+    let Some(d) = Deployed::new(1, &longest(), LAMBDA_S, test) else { return };
+
+    // 1180 s is refused before anything is frozen.
+    let e = d.start("too-long", &policy(&json!({ "hold": "1180s" })));
+    let (status, story) = d.wait(&e, 60);
+    assert_eq!(status, "FAILED", "{story}");
+    assert!(story.to_string().contains("1179s") || story.to_string().contains("Config.Invalid"), "{story}");
+    assert_eq!((d.fleet.freezes(), d.fleet.sim.snapshots().len()), (0, 0));
+
+    // 1179 s passes, with a window that is longer than one Lambda may run: 8 s for the snapshot call, 5 s for the thaw's delivery.
+    let slow = d.fleet.sim.fault(Rule::new(Match::action("CreateSnapshots").contains("snapfreeze:frozen-at"), Fault::Slow { ms: 8_000 }));
+    let late = d.fleet.sim.fault(Rule::new(Match::action("SendCommand").document("snapfreeze-thaw"), Fault::StartLate { ms: 5_000 }));
+    let e = d.start("longest", &policy(&json!({ "hold": "1179s", "snapshot": "60s" })));
+    let (status, story) = d.wait(&e, 120);
+    assert_eq!((d.fleet.sim.hits(slow), d.fleet.sim.hits(late)), (1, 1), "{story}");
+    assert_eq!(status, "SUCCEEDED", "{story}");
+    let window = d.fleet.members[0].host.journal_results().pop().expect("a result").1;
+    let ms = window["window_ms"].as_u64().unwrap_or(0);
+    assert!(ms > u64::from(LAMBDA_S) * 1000, "the window of {ms} ms outlasts a Lambda of {LAMBDA_S} s");
+    assert_eq!(held(&d), 2, "root and data volume");
+    assert!(in_window(&d.fleet, &d.fleet.members[0]));
+    d.fleet.sim.clear_faults();
+
+    // The function dies at its time limit inside each step of the window. The machine goes to Thaw with the saga as it was before.
+    let freeze = || Match::action("GetCommandInvocation").document("snapfreeze-freeze");
+    let snapshot = || Match::action("CreateSnapshots").contains("snapfreeze:frozen-at");
+    let thaw = || Match::action("SendCommand").document("snapfreeze-thaw");
+    let cases: Vec<(&str, Rule, usize)> = vec![
+        ("inside Freeze, the host frozen", Rule::new(freeze(), Fault::Slow { ms: 20_000 }).always(), 0),
+        ("inside Snapshot, before the call is done", Rule::new(snapshot(), Fault::Slow { ms: 14_000 }), 0),
+        ("inside Snapshot, after the call is done", Rule::new(snapshot(), Fault::SlowReply { ms: 14_000 }), 0),
+        ("inside Thaw, before it is sent", Rule::new(thaw(), Fault::Slow { ms: 14_000 }), 2),
+    ];
+    let count = cases.len();
+    for (n, (what, rule, more_held)) in cases.into_iter().enumerate() {
+        let before = held(&d);
+        let rule = d.fleet.sim.fault(rule);
+        let e = d.start(&format!("dies-{n}"), &policy(&json!({ "hold": "40s", "snapshot": "1s" })));
+        let (status, story) = d.wait(&e, 180);
+        assert!(d.fleet.sim.hits(rule) >= 1, "{what}: not reached: {story}");
+        d.fleet.sim.clear_faults();
+        judge(&d, what);
+        assert_eq!(held(&d) - before, more_held, "{what}: {story}");
+        assert_eq!(status == "SUCCEEDED", more_held > 0, "{what}: an execution succeeds only with a held set: {story}");
+    }
+    assert_eq!(count, 4);
+
+    // The same event delivered twice at once, without the state machine's named runs: two functions, one window, one set.
+    let before: BTreeSet<String> = by_tag(&d.fleet.sim.snapshots(), "snapfreeze:backup-id").into_keys().collect();
+    let (freezes, calls) = (d.fleet.freezes(), d.fleet.sim.calls().len());
+    sleep_ms(16_000); // 15 s between two snapshots of a volume
+    let event = json!({ "action": "backup", "policy": policy(&json!({ "hold": "5s", "snapshot": "300ms" })), "execution": "twice", "started_at": "2026-11-26T02:00:00Z" });
+    let both: Vec<Value> = std::thread::scope(|s| {
+        let calls: Vec<_> = (0..2).map(|n| s.spawn({ let (d, event) = (&d, &event); move || invoke(d, event, n) })).collect();
+        calls.into_iter().map(|c| c.join().expect("an invocation")).collect()
+    });
+    judge(&d, "the same event twice");
+    let made: BTreeSet<String> = by_tag(&d.fleet.sim.snapshots(), "snapfreeze:backup-id").into_keys().filter(|id| !before.contains(id)).collect();
+    let taken = d.fleet.sim.calls()[calls..].iter().filter(|c| c.action == "CreateSnapshots" && c.params["DryRun"] != "true").count();
+    assert!(made.len() <= 1 && taken <= 1, "at most one set of one call: {made:?}, {taken} calls, {both:?}");
+    assert!(d.fleet.freezes() - freezes <= 1, "at most one freeze: {both:?}");
+    println!("twice at once: {} sets; {}", made.len(), both.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "));
+
+    rights(&d);
+}
+
+/// `aws lambda invoke`, and what the function answered.
+fn invoke(d: &Deployed, event: &Value, n: usize) -> Value {
+    let out = d.fleet.dir.path().join(format!("answer-{n}.json"));
+    d.ministack.json(&[
+        "lambda", "invoke", "--function-name", "snapfreeze-coordinator", "--payload", &event.to_string(), &out.to_string_lossy(),
+    ]);
+    serde_json::from_str(&std::fs::read_to_string(out).unwrap_or_default()).unwrap_or_default()
+}
+
+/// Every call that the function made on the wire is allowed by its role, and the role allows nothing that no test needs.
+fn rights(d: &Deployed) {
+    let allowed = iam_actions("CoordinatorRole");
+    let calls = d.fleet.sim.calls();
+    let made: BTreeSet<String> = calls
+        .iter()
+        .filter(|c| c.principal.as_deref() == Some("coordinator") && ["ec2", "ssm"].contains(&c.service.as_str()))
+        .map(|c| format!("{}:{}", c.service, c.action))
+        .collect();
+    assert!(made.len() >= 7, "the function's calls are known by its key: {made:?}");
+    let not_allowed: Vec<&String> = made.difference(&allowed).collect();
+    assert!(not_allowed.is_empty(), "calls without a right: {not_allowed:?}");
+    // What only other settings or upkeep need. Whatever else stands in the role must have been seen.
+    let elsewhere = ["ec2:DeleteSnapshot", "ec2:CopySnapshot", "ec2:ModifySnapshotAttribute", "ec2:LockSnapshot", "ec2:EnableFastSnapshotRestores"];
+    let ours = allowed.iter().filter(|a| a.starts_with("ec2:") || a.starts_with("ssm:"));
+    let unused: Vec<&String> = ours.filter(|a| !made.contains(*a) && !elsewhere.contains(&a.as_str()) && *a != "ssm:CancelCommand").collect();
+    assert!(unused.is_empty(), "rights that nothing used: {unused:?}");
+    let one_less: BTreeSet<String> = allowed.iter().filter(|a| *a != "ec2:CreateSnapshots").cloned().collect();
+    assert_eq!(made.difference(&one_less).count(), 1, "the control: a right taken away is missed");
+}
