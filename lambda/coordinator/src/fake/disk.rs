@@ -7,7 +7,6 @@ use crate::policy::Select;
 use crate::ports::{After, Candidate, Clock, Disks, Fleet, Look, Made, Shelf, Snapshot, SnapshotAnswer, SnapshotCall, State};
 use crate::saga::plus;
 use protocol::tags::limits::{Cloud, check};
-use protocol::tags::{PREFIX, name};
 use protocol::wire::Problem;
 use protocol::{BackupId, Code, WallMs};
 use std::collections::BTreeMap;
@@ -50,29 +49,30 @@ pub struct Call {
     pub frozen: bool,
 }
 
-/// A token bucket in thousandths of a call.
+/// A token bucket.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     pub size: u64,
-    pub per_s: u64,
-    /// Calls of others per second, which are served first.
-    pub others_per_s: u64,
-    pub milli: u64,
+    /// Refill, and what others take of it first, in thousandths of a call per second.
+    pub refill_milli: u64,
+    pub others_milli: u64,
+    /// Millionths of a call.
+    pub micro: u64,
     pub at: WallMs,
 }
 
 impl Bucket {
-    pub const fn full(size: u64, per_s: u64, others_per_s: u64, at: WallMs) -> Self {
-        Self { size, per_s, others_per_s, milli: size * 1_000, at }
+    pub const fn full(size: u64, refill_milli: u64, others_milli: u64, at: WallMs) -> Self {
+        Self { size, refill_milli, others_milli, micro: size * 1_000_000, at }
     }
 
     fn take(&mut self, now: WallMs) -> bool {
         let ms = u64::try_from(now.0 - self.at.0).unwrap_or(0);
         self.at = now;
-        let (refill, others) = (ms * self.per_s, ms * self.others_per_s);
-        self.milli = (self.milli + refill).saturating_sub(others).min(self.size * 1_000);
-        let has = self.milli >= 1_000;
-        self.milli -= if has { 1_000 } else { 0 };
+        let (refill, others) = (ms * self.refill_milli, ms * self.others_milli);
+        self.micro = (self.micro + refill).saturating_sub(others).min(self.size * 1_000_000);
+        let has = self.micro >= 1_000_000;
+        self.micro -= if has { 1_000_000 } else { 0 };
         has
     }
 }
@@ -80,6 +80,7 @@ impl Bucket {
 #[derive(Default)]
 pub(crate) struct Store {
     pub snaps: BTreeMap<String, Snap>,
+    by_backup: BTreeMap<BackupId, Vec<String>>,
     pub taken: Vec<Taken>,
     pub calls: Vec<Call>,
     pub bucket: Option<Bucket>,
@@ -152,6 +153,7 @@ impl Inner {
                 tags: call.tags.clone(),
             };
             s.snaps.insert(snapshot.clone(), snap);
+            s.by_backup.entry(call.id).or_default().push(snapshot.clone());
             let (host, id) = (name.clone(), call.id);
             s.taken.push(Taken { snapshot: snapshot.clone(), volume: volume.clone(), host, id, at: now, consistent, by_host });
             made.push(Made { snapshot, volume });
@@ -159,9 +161,9 @@ impl Inner {
         SnapshotAnswer::Accepted(made)
     }
 
-    fn listed(&self, wanted: impl Fn(&Snap) -> bool) -> Vec<Snapshot> {
+    fn listed<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Vec<Snapshot> {
         let now = self.now;
-        let all = self.store.snaps.iter().filter(|(_, s)| s.visible_from <= now && wanted(s));
+        let all = ids.filter_map(|id| self.store.snaps.get_key_value(id)).filter(|(_, s)| s.visible_from <= now);
         all.map(|(id, s)| {
             let done = s.complete_at <= now;
             Snapshot {
@@ -253,8 +255,7 @@ impl Disks for Sim {
     }
 
     async fn find(&self, id: BackupId) -> Result<Vec<Snapshot>, Problem> {
-        let key = format!("{PREFIX}{}", name::BACKUP_ID);
-        self.call(Op::Find, |w| w.listed(|s| s.tags.get(&key) == Some(&id.to_string()))).await
+        self.call(Op::Find, |w| w.listed(w.store.by_backup.get(&id).into_iter().flatten())).await
     }
 
     async fn tag(&self, snapshots: &[String], tags: &BTreeMap<String, String>) -> Result<(), Problem> {
@@ -283,7 +284,7 @@ impl Fleet for Sim {
 
 impl Shelf for Sim {
     async fn all(&self) -> Result<Vec<Snapshot>, Problem> {
-        self.call(Op::Find, |w| w.listed(|s| s.tags.keys().any(|k| k.starts_with(PREFIX)))).await
+        self.call(Op::Find, |w| w.listed(w.store.snaps.keys())).await
     }
     async fn delete(&self, snapshot: &str) -> Result<(), Problem> {
         self.call(Op::Delete, |w| w.store.snaps.remove(snapshot)).await.map(|_| ())

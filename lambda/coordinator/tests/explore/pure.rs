@@ -385,7 +385,9 @@ pub fn explore(hosts: usize, change: serde_json::Value, bug: Bug) -> Result<Coun
             push(n);
         }
         // The process is gone, before or after the effect; the next one has the saga as it began, or as it was before.
-        if begun.past.losses < LOSSES {
+        // In a group only where it decides something; the others' losses are those of one host.
+        let decides = matches!(node.saga.phase, Phase::Freeze | Phase::Snapshot);
+        if begun.past.losses < LOSSES && (hosts == 1 || decides) {
             for (from, ms) in [(&begun.saga, 0), (&node.saga, 1_000)] {
                 let mut n = Node { saga: from.clone(), now: WallMs(begun.now.0 + ms), past: begun.past.clone() };
                 n.past.losses += 1;
