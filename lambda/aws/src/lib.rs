@@ -6,6 +6,7 @@
 pub mod client;
 pub mod clock;
 pub mod ebs;
+pub mod ebs_helper;
 pub mod fail;
 pub mod lambda;
 pub mod limiter;

@@ -1,0 +1,17 @@
+//! The program of `aws::ebs_helper`: run by the agent on a host, never by people.
+
+use aws::ebs_helper::{Args, Lines, run};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(r) => r,
+        Err(e) => {
+            eprintln!("Internal: {e}");
+            return ExitCode::from(protocol::code::exit::OTHER);
+        }
+    };
+    ExitCode::from(runtime.block_on(run(args, &mut Lines::of_stdin())))
+}
