@@ -2,7 +2,7 @@
 //!
 //! `ID.json` is replaced as a whole, 0600. `ID.lock` is locked as long as a process drives the backup, and goes with it.
 
-use coordinator::Saga;
+use coordinator::{Phase, Saga};
 use protocol::wire::Problem;
 use protocol::{BackupId, Code};
 use serde::{Deserialize, Serialize};
@@ -92,11 +92,12 @@ impl Store {
         Ok(f)
     }
 
-    /// Backups that were begun and that nobody drives any more.
+    /// Backups that were begun and that nobody drives any more. One whose verdict is written needs nobody (`--no-wait`).
     pub fn abandoned(&self) -> Vec<BackupId> {
         let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let ids = names.filter_map(|e| e.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
-        ids.filter(|id| self.lock(*id).is_ok()).collect()
+        let settled = |id| self.read(id).is_ok_and(|s| matches!(s.saga.phase, Phase::Complete | Phase::After | Phase::Done));
+        ids.filter(|id| !settled(*id) && self.lock(*id).is_ok()).collect()
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     fn a_backup_that_somebody_drives_is_neither_abandoned_nor_to_be_resumed() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().into()).unwrap();
-        let s = stored();
+        let mut s = stored();
         let id = s.saga.order.id;
         store.write(&s, false).unwrap();
         let lock = store.lock(id).unwrap();
@@ -144,5 +145,8 @@ mod tests {
         assert!(store.abandoned().is_empty());
         drop(lock);
         assert_eq!(store.abandoned(), vec![id], "the control");
+        s.saga.phase = Phase::Complete;
+        store.write(&s, false).unwrap();
+        assert!(store.abandoned().is_empty() && store.lock(id).is_ok(), "its verdict is written; it can be resumed");
     }
 }
