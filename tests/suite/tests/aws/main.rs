@@ -7,5 +7,7 @@ mod bad;
 mod common;
 mod deploy;
 mod documents;
+mod fleet50;
+mod hosted;
 mod kills;
 mod machine;
