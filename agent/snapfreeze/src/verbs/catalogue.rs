@@ -17,7 +17,7 @@ use storage::catalogue::store::{self, Entry, State};
 use storage::catalogue::{Error, files};
 
 /// Until further notice.
-const FOR_EVER: &str = "9999-12-31T00:00:00Z";
+const FOR_EVER: &str = "9999-12-30T00:00:00Z";
 
 pub fn dirs(config: &Config, place: &cli::Where) -> Result<Vec<PathBuf>, Problem> {
     let dirs = if place.to.is_empty() { &config.backup.to } else { &place.to };
@@ -239,4 +239,15 @@ fn e_bytes(e: &Entry) -> u64 {
 /// Age of the newest held set, `None` when there is none.
 pub fn newest_held(dirs: &[PathBuf]) -> Result<Option<WallMs>, Error> {
     Ok(store::list(dirs)?.into_iter().filter(|e| e.tags().is_some_and(|t| t.verdict == Verdict::Held)).map(|e| e.at).max())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_ever_is_a_day_that_can_be_read_and_bad_days_are_not() {
+        assert!(parse_day(FOR_EVER).is_ok_and(|at| at > parse_day("9999-01-01").expect("a day")));
+        assert!(parse_day("2027-02-30").is_err());
+    }
 }

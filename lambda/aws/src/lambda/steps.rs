@@ -26,6 +26,8 @@ const CALL_MS: u64 = 60_000 + TAIL_MS;
 const SETTLE_MS: i64 = 25_000;
 /// Facts of a host (`drive`).
 const INSPECT_MS: u64 = 90_000;
+/// A host is looked at so long before its slot: `INSPECT_MS` and a Lambda that had to wait for its turn.
+const LOOK_AHEAD_MS: u64 = 120_000;
 
 impl Call<'_> {
     async fn act(&self, action: Action, saga: &mut Saga, stop_by: Option<WallMs>) {
@@ -61,7 +63,9 @@ impl Call<'_> {
         let mut targets = Vec::new();
         let mut size = 0;
         for order in all.iter().skip(from) {
-            let target = json!({ "order": order });
+            // A fleet of thousands is not looked at all at once: each host shortly before its slot.
+            let turn = WallMs(order.slot.0.saturating_sub_unsigned(LOOK_AHEAD_MS).max(started.0));
+            let target = json!({ "order": order, "turn": utc(turn) });
             size += target.to_string().len();
             if size > REPLY_MAX && !targets.is_empty() {
                 break;

@@ -36,10 +36,11 @@ impl Deployed {
         let moto_server = moto(&tools().join("aws/bin/python"), &dir, Some(fleet.sim.address().port()));
         fleet.sim.set_upstream(&moto_server.url());
         let ministack_server = ministack(&tools().join("aws/bin/ministack"), &dir, &[]);
+        fleet.sim.set_lambda(&ministack_server.url());
         let at = |endpoint: &str| Aws { region: REGION.into(), ..Aws::new(&aws, endpoint) };
         let (through_double, stack) = (at(&fleet.sim.endpoint()), at(&ministack_server.url()));
 
-        deploy(&through_double, "documents", "infra/aws/documents.yaml", &[]);
+        create(&through_double, "documents", &crate::house::rules::read("infra/aws/documents.yaml"), None);
         for _ in 0..hosts {
             let (id, root, volume) = instance(&through_double);
             fleet.add_as(&id, &root, &volume, setup);
@@ -47,6 +48,20 @@ impl Deployed {
         function(&stack, &fleet.sim.endpoint(), &dir, lambda_timeout_s);
         let machine = stack.json(&["stepfunctions", "list-state-machines"])["stateMachines"][0]["stateMachineArn"].as_str()?.to_owned();
         Some(Self { fleet, moto: through_double, ministack: stack, machine, _servers: [moto_server, ministack_server] })
+    }
+
+    /// The stack of one policy, whose schedule is due each minute. ministack leaves the Scheduler's own words as they are, so the
+    /// planned time is written in.
+    pub fn policy_stack(&self, policy: &Value) {
+        let body = crate::house::rules::read("infra/aws/policy.yaml").replace("<aws.scheduler.scheduled-time>", "2026-11-26T02:00:00Z");
+        let text = policy.to_string();
+        let name = policy["name"].as_str().expect("a name");
+        let parameters = json!([
+            { "ParameterKey": "PolicyName", "ParameterValue": name },
+            { "ParameterKey": "Policy", "ParameterValue": text },
+            { "ParameterKey": "Schedule", "ParameterValue": "rate(1 minute)" },
+        ]);
+        create(&self.ministack, "policy", &body, Some(&parameters));
     }
 
     /// The executions of the state machine, children of a Distributed Map not among them.
@@ -62,13 +77,51 @@ impl Deployed {
         self.ministack.json(&args)["executionArn"].as_str().expect("an execution").to_owned()
     }
 
+    /// The last lines of the function's log, for a person who reads a failed test.
+    pub fn function_log(&self) -> Vec<String> {
+        let v = self.ministack.json(&["logs", "filter-log-events", "--log-group-name", "/aws/lambda/snapfreeze-coordinator"]);
+        let all = v["events"].as_array().into_iter().flatten().filter_map(|e| e["message"].as_str());
+        let ours: Vec<String> = all.filter(|m| m.starts_with('{')).map(Into::into).collect();
+        ours[ours.len().saturating_sub(12)..].to_vec()
+    }
+
+    /// The same definition in moto's interpreter, whose calls of Lambda go through the double to the same function; its end's status.
+    pub fn on_moto(&self, policy: &Value, name: &str, seconds: u64) -> String {
+        let function = self.ministack.json(&["lambda", "get-function", "--function-name", "snapfreeze-coordinator"]);
+        let arn = function["Configuration"]["FunctionArn"].as_str().expect("the function").to_owned();
+        let definition = crate::house::rules::read("infra/aws/backup.asl.json").replace("${Function}", &arn);
+        let role = "arn:aws:iam::123456789012:role/states";
+        let made = self.moto.json(&["stepfunctions", "create-state-machine", "--name", name, "--definition", &definition, "--role-arn", role]);
+        let machine = made["stateMachineArn"].as_str().expect("a state machine");
+        let input = json!({ "policy": policy }).to_string();
+        let args = ["stepfunctions", "start-execution", "--state-machine-arn", machine, "--name", name, "--input", &input];
+        let execution = self.moto.json(&args)["executionArn"].as_str().expect("an execution").to_owned();
+        for _ in 0..seconds {
+            sleep_ms(1000);
+            let v = self.moto.json(&["stepfunctions", "describe-execution", "--execution-arn", &execution]);
+            match v["status"].as_str().unwrap_or_default() {
+                "RUNNING" => {}
+                status => return status.to_owned(),
+            }
+        }
+        panic!("{execution} did not end within {seconds} s")
+    }
+
+    /// SIGKILL for every process of the function.
+    pub fn kill_function(&self) {
+        let code = format!("{}/ministack-provided-code", self.fleet.dir.path().display());
+        let all = crate::host::with_text(&code);
+        assert!(!all.is_empty(), "the function has a process");
+        all.iter().for_each(|p| crate::host::kill(p.pid));
+    }
+
     /// Waits for its end: status, and everything that is known about it.
     pub fn wait(&self, execution: &str, seconds: u64) -> (String, Value) {
         for _ in 0..seconds * 2 {
             let v = self.ministack.json(&["stepfunctions", "describe-execution", "--execution-arn", execution]);
             let status = v["status"].as_str().unwrap_or_default().to_owned();
             if status != "RUNNING" {
-                return (status, v);
+                return (status, json!({ "execution": v, "function": self.function_log() }));
             }
             sleep_ms(500);
         }
@@ -93,17 +146,11 @@ fn instance(aws: &Aws) -> (String, String, String) {
 }
 
 /// `aws cloudformation create-stack`, to its end.
-fn deploy(aws: &Aws, stack: &str, template: &str, parameters: &[(&str, &str)]) {
-    let body = crate::house::rules::read(template);
-    create(aws, stack, &body, parameters);
-}
-
-fn create(aws: &Aws, stack: &str, body: &str, parameters: &[(&str, &str)]) {
+fn create(aws: &Aws, stack: &str, body: &str, parameters: Option<&Value>) {
     let mut args: Vec<String> = ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", body].map(String::from).to_vec();
     args.extend(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"].map(String::from));
-    if !parameters.is_empty() {
-        args.push("--parameters".into());
-        args.extend(parameters.iter().map(|(k, v)| format!("ParameterKey={k},ParameterValue={v}")));
+    if let Some(p) = parameters {
+        args.extend(["--parameters".into(), p.to_string()]);
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     aws.json(&args);
@@ -124,7 +171,7 @@ fn create(aws: &Aws, stack: &str, body: &str, parameters: &[(&str, &str)]) {
 /// The coordinator's stack on ministack, as `aws cloudformation package` makes it; then the function learns where the double is.
 fn function(stack: &Aws, double: &str, dir: &Path, timeout_s: u32) {
     let packaged = package(stack, dir);
-    create(stack, "snapfreeze", &packaged, &[("Architecture", "x86_64")]);
+    create(stack, "snapfreeze", &packaged, Some(&json!([{ "ParameterKey": "Architecture", "ParameterValue": "x86_64" }])));
     let environment = json!({ "Variables": {
         "AWS_ENDPOINT_URL_EC2": double, "AWS_ENDPOINT_URL_SSM": double, "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "coordinator", "AWS_SECRET_ACCESS_KEY": "test" } });

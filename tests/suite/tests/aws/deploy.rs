@@ -24,13 +24,7 @@ fn a_schedule_fires_and_every_host_has_one_held_set() {
     let Some(d) = Deployed::new(2, &setup(), 120, "a_schedule_fires_and_every_host_has_one_held_set") else { return };
     // The policy's own stack, with a schedule that is due.
     let policy = policy(&json!({ "hold": "20s" }));
-    let role = "arn:aws:iam::000000000000:role/scheduler";
-    let input = json!({ "policy": policy, "scheduled_time": "2026-11-26T02:00:00Z" }).to_string();
-    let target = json!({ "Arn": d.machine, "RoleArn": role, "Input": input, "RetryPolicy": { "MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 600 } });
-    d.ministack.json(&[
-        "scheduler", "create-schedule", "--name", "nightly", "--schedule-expression", "rate(1 minutes)", "--flexible-time-window", "Mode=OFF",
-        "--target", &target.to_string(),
-    ]);
+    d.policy_stack(&policy);
     let mut run = None;
     for _ in 0..400 {
         run = d.executions().into_iter().find(|e| e["status"] == "SUCCEEDED" && !described(&d).is_empty());
@@ -49,6 +43,12 @@ fn a_schedule_fires_and_every_host_has_one_held_set() {
     assert!(d.fleet.images().iter().all(|(_, clean)| *clean), "{:?}", d.fleet.images());
     assert!(d.fleet.members.iter().all(|m| in_window(&d.fleet, m)));
     assert!(!d.fleet.any_frozen());
+
+    // A second engine that reads the same state machine: moto's interpreter, whose Lambda calls go to the same function.
+    assert_eq!(d.on_moto(&policy, "second", 180), "SUCCEEDED", "{:?}", d.function_log());
+    let after = described(&d);
+    assert_eq!(after.len(), 8, "one more set per host");
+    assert!(after.values().all(|t| t["snapfreeze:verdict"] == "held"), "{after:#?}");
 
     // The same story from snapfreezectl.
     for id in ids {

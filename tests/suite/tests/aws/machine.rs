@@ -2,17 +2,18 @@
 //! a window, the same event delivered twice, and the rights that all this needs.
 
 use crate::common::{by_tag, in_window, policy, policy_file};
-use cloud_sim::{Fault, Match, Rule};
+use cloud_sim::{Fault, Match, Moment, Rule};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use suite::cloud::fleet::setup;
 use suite::cloud::programs::{ctl, said};
 use suite::cloud::stacks::{Deployed, REGION};
 use suite::host::{Setup, sleep_ms};
 use suite::house::aws::iam_actions;
 
-/// Lambda's 900 s at 1:75.
-const LAMBDA_S: u32 = 12;
+/// Lambda's 900 s at 1:15.
+const LAMBDA_S: u32 = 60;
 
 /// Hosts that allow the longest hold there is.
 fn longest() -> Setup {
@@ -57,11 +58,11 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     assert!(story.to_string().contains("1179s") || story.to_string().contains("Config.Invalid"), "{story}");
     assert_eq!((d.fleet.freezes(), d.fleet.sim.snapshots().len()), (0, 0));
 
-    // 1179 s passes, with a window that is longer than one Lambda may run: 8 s for the snapshot call, 5 s for the thaw's delivery.
-    let slow = d.fleet.sim.fault(Rule::new(Match::action("CreateSnapshots").contains("snapfreeze:frozen-at"), Fault::Slow { ms: 8_000 }));
-    let late = d.fleet.sim.fault(Rule::new(Match::action("SendCommand").document("snapfreeze-thaw"), Fault::StartLate { ms: 5_000 }));
-    let e = d.start("longest", &policy(&json!({ "hold": "1179s", "snapshot": "60s" })));
-    let (status, story) = d.wait(&e, 120);
+    // 1179 s passes, with a window that is longer than one Lambda may run: 40 s for the snapshot call, 25 s until the thaw starts.
+    let slow = d.fleet.sim.fault(Rule::new(Match::action("CreateSnapshots").contains("snapfreeze:frozen-at"), Fault::Slow { ms: 40_000 }));
+    let late = d.fleet.sim.fault(Rule::new(Match::action("SendCommand").document("snapfreeze-thaw"), Fault::StartLate { ms: 25_000 }));
+    let e = d.start("longest", &policy(&json!({ "hold": "1179s", "snapshot": "60s", "late": "5s" })));
+    let (status, story) = d.wait(&e, 180);
     assert_eq!((d.fleet.sim.hits(slow), d.fleet.sim.hits(late)), (1, 1), "{story}");
     assert_eq!(status, "SUCCEEDED", "{story}");
     let window = d.fleet.members[0].host.journal_results().pop().expect("a result").1;
@@ -71,29 +72,32 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     assert!(in_window(&d.fleet, &d.fleet.members[0]));
     d.fleet.sim.clear_faults();
 
-    // The function dies at its time limit inside each step of the window. The machine goes to Thaw with the saga as it was before.
-    let freeze = || Match::action("GetCommandInvocation").document("snapfreeze-freeze");
+    // The function is killed inside each step of the window. The machine goes on with Thaw and the saga as it was before.
+    let about = |action: &str, document: &str| Match::action(action).document(document);
     let snapshot = || Match::action("CreateSnapshots").contains("snapfreeze:frozen-at");
-    let thaw = || Match::action("SendCommand").document("snapfreeze-thaw");
-    let cases: Vec<(&str, Rule, usize)> = vec![
-        ("inside Freeze, the host frozen", Rule::new(freeze(), Fault::Slow { ms: 20_000 }).always(), 0),
-        ("inside Snapshot, before the call is done", Rule::new(snapshot(), Fault::Slow { ms: 14_000 }), 0),
-        ("inside Snapshot, after the call is done", Rule::new(snapshot(), Fault::SlowReply { ms: 14_000 }), 0),
-        ("inside Thaw, before it is sent", Rule::new(thaw(), Fault::Slow { ms: 14_000 }), 2),
+    let cases: Vec<(&str, Match, Moment, usize)> = vec![
+        ("Freeze, before the order is sent", about("SendCommand", "snapfreeze-freeze"), Moment::Before, 0),
+        ("Freeze, the order sent, its reply lost", about("SendCommand", "snapfreeze-freeze"), Moment::After, 0),
+        ("Freeze, frozen, the answer not read", about("GetCommandInvocation", "snapfreeze-freeze"), Moment::After, 0),
+        ("Snapshot, before the call", snapshot(), Moment::Before, 0),
+        ("Snapshot, after the call", snapshot(), Moment::After, 0),
+        ("Thaw, sent, its reply lost", about("SendCommand", "snapfreeze-thaw"), Moment::After, 2),
+        ("Settle, half the tags written", Match::action("CreateTags"), Moment::After, 2),
     ];
     let count = cases.len();
-    for (n, (what, rule, more_held)) in cases.into_iter().enumerate() {
+    for (n, (what, matches, when, more_held)) in cases.into_iter().enumerate() {
         let before = held(&d);
-        let rule = d.fleet.sim.fault(rule);
-        let e = d.start(&format!("dies-{n}"), &policy(&json!({ "hold": "40s", "snapshot": "1s" })));
-        let (status, story) = d.wait(&e, 180);
-        assert!(d.fleet.sim.hits(rule) >= 1, "{what}: not reached: {story}");
-        d.fleet.sim.clear_faults();
+        let rule = d.fleet.sim.fault(Rule::new(matches, Fault::Hold { when }));
+        let e = d.start(&format!("dies-{n}"), &policy(&json!({ "hold": "30s", "snapshot": "1s" })));
+        assert!(d.fleet.sim.wait_held(rule, Duration::from_secs(60)), "{what}: not reached: {:?}", d.function_log());
+        d.kill_function();
+        d.fleet.sim.clear_faults(); // what the function had asked for is done
+        let (status, story) = d.wait(&e, 120);
         judge(&d, what);
         assert_eq!(held(&d) - before, more_held, "{what}: {story}");
         assert_eq!(status == "SUCCEEDED", more_held > 0, "{what}: an execution succeeds only with a held set: {story}");
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 7);
 
     // The same event delivered twice at once, without the state machine's named runs: two functions, one window, one set.
     let before: BTreeSet<String> = by_tag(&d.fleet.sim.snapshots(), "snapfreeze:backup-id").into_keys().collect();
