@@ -22,7 +22,10 @@ pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, P
     let mut slot = order.slot;
     for m in members {
         let on = |p: Problem| Problem { detail: format!("{}: {}", m.target.id, p.detail), ..p };
-        let plan = m.plan.as_ref().ok_or_else(|| on(refuse(Code::AgentUnreachable, "was not inspected", "")))?;
+        let plan = m
+            .plan
+            .as_ref()
+            .ok_or_else(|| on(refuse(Code::AgentUnreachable, "was not inspected", "is the SSM agent online? snapfreeze check")))?;
         host(order, plan, now).map_err(on)?;
         cloud(order, plan).map_err(on)?;
         for v in taken(order, plan) {
@@ -92,7 +95,7 @@ fn cloud(order: &Order, plan: &Inspected) -> Result<(), Problem> {
         return Err(p.clone());
     }
     if plan.look.volumes.is_empty() {
-        return Err(refuse(Code::CloudRefused, "the host has no volume that could be snapshotted", ""));
+        return Err(refuse(Code::CloudRefused, "the host has no volume that could be snapshotted", "attach its volumes, or exclude fewer"));
     }
     let excluded = plan.look.volumes.iter().filter(|v| !v.boot && order.policy.exclude_volumes.contains(&v.volume)).count();
     if excluded > EXCLUDE_MAX {
