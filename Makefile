@@ -5,7 +5,7 @@
 #   make demo INSTANCE=IRIS      a rehearsal on your own instance: freeze, ask, thaw, no snapshot
 #   make test                    all tests;  UPDATE=1 make test rewrites the generated files
 #   make test-long               the full matrices, with their counts
-#   make bench                   the figures of docs/figures.md
+#   make bench                   the figures of docs/figures.md (about 25 minutes); PART=host or PART=aws: one half
 #   make install                 program and systemd units, after cargo build --release -p snapfreeze; DESTDIR= for packages
 #   make packages                deb and rpm in target/packages, from a program that runs from GLIBC 2.26 on (docs/install.md)
 #   make deploy BUCKET=NAME      the coordinator into the AWS account of your credentials (docs/aws.md)
@@ -72,9 +72,11 @@ demo: base
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	@$(TARGET)/release/demo $(if $(INSTANCE),--instance $(INSTANCE))
 
-bench: base
+bench: export SNAPFREEZE_TOOLS := $(TOOLS)
+bench: setup
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
-	@$(TARGET)/release/bench
+	cargo build --release -p aws -p ctl --bins
+	@$(TARGET)/release/bench $(PART)
 
 # BIN: where the programs lie that are installed or packaged.
 BIN = $(TARGET)/release

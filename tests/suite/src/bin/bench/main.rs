@@ -1,7 +1,12 @@
 //! `make bench`: the figures that the program promises, measured on this machine and written to `docs/figures.md`;
 //! raw samples beside it. The parts of a window that belong to the engine are timed by the simulator itself (its
 //! history) or, on GT.M, are the run times of `mupip`; all the rest is booked on us.
+//!
+//! `bench host` and `bench aws` measure one half and leave the other half of the document as it is.
 #![allow(clippy::disallowed_methods, reason = "a benchmark stands outside the agent's doors")]
+
+mod aws;
+mod function;
 
 use serde_json::Value;
 use std::fmt::Write;
@@ -15,6 +20,8 @@ const IDLE_SECONDS: u64 = 10;
 const GOAL_OWN_MS: f64 = 50.0;
 const GOAL_BINARY: u64 = 8 << 20;
 const GOAL_RSS_KIB: u64 = 10 << 10;
+/// Where the cloud's half of the document begins.
+const AWS_HALF: &str = "## AWS: measured on";
 
 fn main() -> ExitCode {
     match run() {
@@ -46,11 +53,47 @@ fn run() -> Result<bool, String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let dir = exe.ancestors().nth(2).ok_or("no target directory")?.join("bench");
     let _ = std::fs::remove_dir_all(&dir); // of an earlier run
+    std::fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    match std::env::args().nth(1).as_deref() {
+        None => Ok(on_host(&dir)? & in_cloud(&dir)?),
+        Some("host") => on_host(&dir),
+        Some("aws") => in_cloud(&dir),
+        Some(other) => Err(format!("{other}: bench [host|aws]")),
+    }
+}
+
+/// Windows over SSM and the Lambda function.
+fn in_cloud(dir: &Path) -> Result<bool, String> {
+    let (mut rows, mut details) = (Vec::new(), String::new());
+    function::figures(dir, &mut rows)?;
+    aws::windows(dir, &mut rows, &mut details)?;
+    let mut text = format!(
+        "{AWS_HALF} {}. `make bench` or `bench aws` makes it.\n\n\
+         Each round opens three windows one after the other, on the same IRIS model (1.1 s freeze, 1.0 s thaw) behind the same double\n\
+         of EC2 and SSM: held by the coordinator (`snapfreezectl`), by the host (`snapfreeze-ebs`), and by a plain script on the host\n\
+         (`ExternalFreeze`, `aws ec2 create-snapshots`, `ExternalThaw`; credentials in its environment, everything warm). A window\n\
+         runs from the freeze call to the thaw's answer by the engine's own history; the engine's share is its two calls, `call` is\n\
+         CreateSnapshots by the double's record, the rest is own share. SSM takes the delay to the host and again for the answer.\n\
+         Hops: commands sent to the host inside the window, and answers awaited in it. With so few windows p99 is the longest one.\n\n",
+        made()
+    );
+    table(&mut text, &rows);
+    text.push_str(&details);
+    let path = docs().join("figures.md");
+    let host = std::fs::read_to_string(&path).unwrap_or_default();
+    let host = host.split_once(AWS_HALF).map_or(host.as_str(), |h| h.0).trim_end().to_owned();
+    std::fs::write(path, format!("{host}\n\n{text}")).map_err(|e| e.to_string())?;
+    println!("{text}");
+    Ok(rows.iter().all(|r| r.met))
+}
+
+/// Agent and database on one host, no cloud.
+fn on_host(dir: &Path) -> Result<bool, String> {
     let mut rows = Vec::new();
     let size = std::fs::metadata(program("snapfreeze")?).map_err(|e| e.to_string())?.len();
     rows.push(Row { what: "agent: binary".into(), value: mib(size), goal: "≤ 8 MiB".into(), met: size <= GOAL_BINARY });
     let mut details = String::new();
-    if let Some(db) = Db::iris(&dir)? {
+    if let Some(db) = Db::iris(dir)? {
         let host = Host::start(&dir.join("iris"), db)?;
         idle(&host, &mut rows)?;
         let before = vm(&host, "VmRSS:")?;
@@ -65,7 +108,7 @@ fn run() -> Result<bool, String> {
             met: after <= GOAL_RSS_KIB,
         });
     }
-    match Db::gtm(&dir)? {
+    match Db::gtm(dir)? {
         Some(db) => {
             let host = Host::start(&dir.join("gtm"), db)?;
             let samples = gtm_windows(&host)?;
@@ -205,35 +248,44 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-fn write(rows: &[Row], details: &str) -> Result<bool, String> {
+/// Day, machine and load.
+fn made() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .map(|l| l.trim_start_matches(['\t', ':', ' ']))
-        .unwrap_or("unknown")
-        .to_owned();
+    let model = cpu.lines().find_map(|l| l.strip_prefix("model name"));
+    let model = model.map_or("unknown", |l| l.trim_start_matches(['\t', ':', ' ']));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let now = jiff::Timestamp::now();
-    let mut text = format!(
-        "# Figures\n\nMade by `make bench` on {} ({cores} × {model}, load at the end {}). Do not edit; run it again.\n\n\
-         A window runs from just before the freeze call until the thaw is confirmed. Of it, `engine` is what the engine itself\n\
-         took: on `iris-sim` by its own history, on GT.M the run times of `mupip`. The rest is our own share, process starts,\n\
-         logins and questions included. The caller asks over the agent's socket and makes no snapshot. Raw samples: `figures/`.\n\n\
-         | figure | measured | goal | |\n|---|---|---|---|\n",
-        now.strftime("%Y-%m-%d"),
-        load.split(' ').next().unwrap_or_default(),
-    );
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{} ({cores} × {model}, load at the end {load})", jiff::Timestamp::now().strftime("%Y-%m-%d"))
+}
+
+fn table(text: &mut String, rows: &[Row]) {
+    text.push_str("| figure | measured | goal | |\n|---|---|---|---|\n");
     for r in rows {
         let _ = writeln!(text, "| {} | {} | {} | {} |", r.what, r.value, r.goal, if r.met { "met" } else { "MISSED" });
     }
+}
+
+fn write(rows: &[Row], details: &str) -> Result<bool, String> {
+    let mut text = format!(
+        "# Figures\n\nMade by `make bench` on {}. Do not edit; run it again.\n\n\
+         A window runs from just before the freeze call until the thaw is confirmed. Of it, `engine` is what the engine itself\n\
+         took: on `iris-sim` by its own history, on GT.M the run times of `mupip`. The rest is our own share, process starts,\n\
+         logins and questions included. The caller asks over the agent's socket and makes no snapshot. Raw samples: `figures/`.\n\n",
+        made()
+    );
+    table(&mut text, rows);
     text.push_str(details);
     text.push_str(
         "\nThe whole-millisecond ends of a window are the agent's own; its clock is read just before the freeze process starts and\n\
          when the thaw's answer is there. First thaw after a kill: `tests/suite/tests/kills` asserts it in every test run.\n",
     );
-    std::fs::write(docs().join("figures.md"), &text).map_err(|e| e.to_string())?;
+    let path = docs().join("figures.md");
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((_, aws)) = before.split_once(AWS_HALF) {
+        let _ = write!(text, "\n{AWS_HALF}{aws}");
+    }
+    std::fs::write(path, &text).map_err(|e| e.to_string())?;
     println!("{text}");
     Ok(rows.iter().all(|r| r.met))
 }
