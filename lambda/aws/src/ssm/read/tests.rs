@@ -54,6 +54,13 @@ fn an_answer_about_another_backup_is_no_answer() {
     for out in [marked("window", OTHER, &window(OTHER)), marked("window", ID, &window(OTHER)), marked("freeze", ID, &frozen(ID))] {
         assert!(matches!(thaw(ended("Success", out), id()), ThawAnswer::Unknown(_)));
     }
+    // "No such freeze" and "refused" about another id are no thaw and no refusal of this one.
+    for code in ["Thaw.UnknownId", "Freeze.Refused.Late"] {
+        let out = problem_of(code).replace(ID, OTHER);
+        assert!(matches!(thaw(ended("Failed", out.clone()), id()), ThawAnswer::Unknown(_)), "{code}");
+        assert!(matches!(freeze(ended("Failed", out.clone()), id()), FreezeAnswer::Unknown(_)), "{code}");
+        assert!(matches!(backup(ended("Failed", out), id()), BackupAnswer::Unknown(_)), "{code}");
+    }
 }
 
 /// Every code there is: a refusal is certain only for those whose exit class says that nothing was frozen.
