@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 /// `#[serde(with = "span")]` for a `u64` of milliseconds.
 pub fn serialize<S: Serializer>(ms: &u64, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_str(&humantime::format_duration(std::time::Duration::from_millis(*ms)))
+    s.collect_str(&humantime::format_duration(core::time::Duration::from_millis(*ms)))
 }
 
 pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Option<u64> {
 
 /// For people: `26h`, `3days`.
 pub fn say(ms: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_millis(ms - ms % if ms >= 60_000 { 1000 } else { 1 })).to_string()
+    humantime::format_duration(core::time::Duration::from_millis(ms - ms % if ms >= 60_000 { 1000 } else { 1 })).to_string()
 }
 
 /// The same for `Option<u64>`.

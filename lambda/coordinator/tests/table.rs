@@ -20,13 +20,20 @@ at any point; what it may have done counts as done (`lost`).
 
 | phase | what is done | what holds when it is left |
 |---|---|---|
-| inspect | facts of every host, a look at its disks, a rehearsal of the snapshot call | nothing was changed anywhere; everything that can be known to go wrong was asked |
-| freeze | one order per host, all at once, not before the start slot, with a time after which the host refuses it | on to *snapshot* only if every host says frozen, by this owner, with time left; any doubt leads to *thaw* |
-| snapshot | one call per host, never repeated, not begun when less of the shortest hold is left than it may take | on to *thaw*, whatever was answered; an answer after the thaw was sent does not count |
-| thaw | until every host that may be frozen says \"not frozen\" | confirmed, or a person is called (`Thaw.LeftFrozen`): after two tries if the host itself says that it cannot, after its own timer must have ended the window if it is silent |
-| find | only if an answer was lost: what carries the backup's id | what is there is part of the set, and never makes it held; a host that held the window itself has judged it |
-| mark | facts per volume, then the verdict on all with one call | `held` stands on the tags only if the window was unbroken and every planned volume was accepted before the thaw; not written after two minutes: `reap` calls it broken |
-| complete | only if held: waits for the copies | a copy that failed, is missing in the end, or was made twice makes the verdict broken |
+| inspect | facts of every host, a look at its disks, a rehearsal of the snapshot call | nothing was changed anywhere; \
+everything that can be known to go wrong was asked |
+| freeze | one order per host, all at once, not before the start slot, with a time after which the host refuses it | on to \
+*snapshot* only if every host says frozen, by this owner, with time left; any doubt leads to *thaw* |
+| snapshot | one call per host, never repeated, not begun when less of the shortest hold is left than it may take | on to \
+*thaw*, whatever was answered; an answer after the thaw was sent does not count |
+| thaw | until every host that may be frozen says \"not frozen\" | confirmed, or a person is called (`Thaw.LeftFrozen`): \
+after two tries if the host itself says that it cannot, after its own timer must have ended the window if it is silent |
+| find | only if an answer was lost: what carries the backup's id | what is there is part of the set, and never makes it \
+held; a host that held the window itself has judged it |
+| mark | facts per volume, then the verdict on all with one call | `held` stands on the tags only if the window was unbroken \
+and every planned volume was accepted before the thaw; not written after two minutes: `reap` calls it broken |
+| complete | only if held: waits for the copies | a copy that failed, is missing in the end, or was made twice makes the \
+verdict broken |
 | after | copies elsewhere, lock, fast restore | failures are notes; the verdict stands |
 | done | nothing | applied again it changes nothing |
 
@@ -73,6 +80,7 @@ fn reply(by: &str) -> FreezeReply {
 
 /// A saga at each phase, on the way of a backup that goes well unless the label says otherwise.
 fn states() -> Vec<(&'static str, Saga)> {
+    let long_ago = Some(WallMs(NOW.0 - 1_000_000));
     let mut s = Saga::new(order("coordinator"));
     let mut all = vec![("inspect", s.clone())];
     s.apply(Outcome::Inspected(vec![Ok(inspected())]), NOW);
@@ -96,12 +104,17 @@ fn states() -> Vec<(&'static str, Saga)> {
     all.push(("thaw, the host's own time over", late));
     let confirm = |s: &mut Saga| s.members[0].thaw = Thaw::Confirmed { window: Some(Box::new(window(s.order.id, WindowState::Unbroken))) };
     lost.members[0].snapshot = Snap::Lost;
+    lost.phase = Phase::Thaw;
+    all.push(("thaw, the snapshot's answer lost", lost.clone()));
     confirm(&mut lost);
     (lost.phase, lost.verdict) = (Phase::Find, Some(Verdict::Broken(BrokenReason::SnapshotLate)));
-    all.push(("find", lost));
+    all.push(("find", lost.clone()));
+    lost.since = long_ago;
+    all.push(("find, for long enough", lost));
     confirm(&mut s);
     (s.phase, s.verdict) = (Phase::Mark, Some(Verdict::Held));
     all.push(("mark", s.clone()));
+    all.push(("mark, for long enough", Saga { since: long_ago, ..s.clone() }));
     (s.phase, s.marked) = (Phase::Complete, Some(Verdict::Held));
     all.push(("complete", s.clone()));
     s.phase = Phase::After;
@@ -217,7 +230,8 @@ fn the_table_and_the_graph_are_those_of_the_manual() {
     }
     graph.push_str("    done --> [*]\n```\n");
     let text = format!(
-        "# The saga of one backup\n\nComputed from `lambda/coordinator` by its test; do not edit (`UPDATE=1 make test` rewrites it).\n\n{GUARANTEES}\n## Graph\n\n{graph}\n## Phase × outcome\n\nOne host. \"Wait\" is until the next step.\n{table}"
+        "# The saga of one backup\n\n\
+         Computed from `lambda/coordinator` by its test; do not edit (`UPDATE=1 make test` rewrites it).\n\n{GUARANTEES}\n## Graph\n\n{graph}\n## Phase × outcome\n\nOne host. \"Wait\" is until the next step.\n{table}"
     );
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/saga.md");
     if std::env::var_os("UPDATE").is_some() {

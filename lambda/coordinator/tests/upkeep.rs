@@ -164,7 +164,11 @@ fn many() -> impl Strategy<Value = Vec<Make>> {
 
 proptest! {
     #[test]
-    fn prune_never_removes_the_last_good_set_of_a_family(all in many(), last in 0u32..3, daily in 0u32..3, old in prop::option::of(1u64..90)) {
+    fn prune_never_removes_the_last_good_set_of_a_family(
+        all in many(),
+        (last, daily) in (0u32..3, 0u32..3),
+        old in prop::option::of(1u64..90),
+    ) {
         let keep = Keep { last, daily, max_age_ms: old.map(|d| d * 86_400_000), ..Keep::default() };
         let c = catalogue(&all);
         let fates = prune(&c, "nightly", &keep, NOW);

@@ -10,7 +10,7 @@ use suite::house::rules::*;
 const NONE: [&str; 0] = [];
 
 /// Which crates of ours a crate may depend on. Tests may use anything.
-const ROOMS: [(&str, &str, &[&str]); 7] = [
+const ROOMS: [(&str, &str, &[&str]); 11] = [
     ("agent/protocol", "protocol", &[]),
     ("agent/doors", "doors", &["protocol"]),
     ("agent/lifecycle", "lifecycle", &["protocol"]),
@@ -19,6 +19,11 @@ const ROOMS: [(&str, &str, &[&str]); 7] = [
     ("agent/snapfreeze", "snapfreeze", &["doors", "protocol", "lifecycle", "engine", "storage"]),
     // The model is written after the vendor's facts, not after the agent's needs: it shares no line with it.
     ("tests/iris-sim", "iris-sim", &[]),
+    ("lambda/coordinator", "coordinator", &["protocol"]),
+    ("lambda/aws", "aws", &["coordinator", "protocol"]),
+    ("lambda/ctl", "ctl", &["aws", "coordinator", "protocol"]),
+    // The cloud's double, like the engine's, shares no line with what it stands against.
+    ("tests/cloud-sim", "cloud-sim", &[]),
 ];
 
 #[test]
@@ -49,6 +54,11 @@ fn the_machine_depends_on_protocol_only_and_names_no_outside_thing() {
     for (name, text) in sources(&["agent/lifecycle/src"]) {
         assert_eq!(words(&name, &text, &["Serialize", "serde"]), NONE, "wire and stored types are others");
     }
+    let saga = sources(&["lambda/coordinator/src"]);
+    assert!(saga.len() >= 15 && saga.iter().any(|(n, _)| n.ends_with("/fake.rs")));
+    for (name, text) in &saga {
+        assert_eq!(words(name, text, &IMPURE), NONE, "the saga and its simulated world are pure");
+    }
     let bad = "// std::fs is fine here\nuse std::time::Instant;\nlet x = std::fs::read(p); // why\n";
     assert_eq!(words("x.rs", bad, &IMPURE).len(), 2, "the control");
 }
@@ -77,6 +87,18 @@ fn one_door_starts_processes_and_one_reads_the_clock() {
     }
     assert_eq!(starts, BTreeSet::from(["agent/doors/src/exec.rs"]));
     assert_eq!(reads, BTreeSet::from(["agent/doors/src/clock.rs"]));
+}
+
+/// What runs in the cloud calls the cloud, and nothing else: a program that is started there holds its rights.
+#[test]
+fn nothing_under_lambda_starts_a_process() {
+    let all = sources(&["lambda/"]);
+    assert!(all.len() > 15);
+    for (name, text) in all.iter().filter(|(n, _)| n.contains("/src/")) {
+        let found = words(name, text, &["std::process::Command", "process::Command", "tokio::process"]);
+        assert_eq!(found, NONE);
+    }
+    assert_eq!(words("x.rs", "let c = std::process::Command::new(p);", &["process::Command"]).len(), 1, "the control");
 }
 
 #[test]
@@ -113,7 +135,7 @@ fn only_the_journals_own_module_writes_the_journal() {
 
 #[test]
 fn nothing_is_left_unfinished() {
-    for (name, text) in sources(&["agent/", "tests/"]) {
+    for (name, text) in sources(&["agent/", "lambda/", "tests/"]) {
         if name != "tests/suite/src/house/rules.rs" {
             assert_eq!(words(&name, &text, &UNFINISHED), NONE);
             assert!(!text.contains(concat!("#[ign", "ore]")), "{name}: a test is switched off without a reason");
@@ -126,7 +148,7 @@ fn nothing_is_left_unfinished() {
 fn files_have_at_most_600_lines() {
     // One door, one file; and one model of the world in which the machine is explored.
     let exceptions = ["agent/doors/src/exec.rs", "agent/lifecycle/tests/explore/world.rs"];
-    let lengths: Vec<_> = sources(&["agent/", "tests/"]).into_iter().map(|(n, t)| (n, t.lines().count())).collect();
+    let lengths: Vec<_> = sources(&["agent/", "lambda/", "tests/"]).into_iter().map(|(n, t)| (n, t.lines().count())).collect();
     assert_eq!(too_long(&lengths, 600, &exceptions), NONE);
     let sample = [("a.rs".to_owned(), 601), ("b.rs".to_owned(), 600)];
     assert_eq!(too_long(&sample, 600, &["b.rs"]).len(), 2, "the control");
@@ -150,6 +172,7 @@ fn the_top_level_is_fixed() {
         "deny.toml",
         "docs",
         "infra",
+        "lambda",
         "rustfmt.toml",
         "tests",
     ];
