@@ -24,6 +24,8 @@ const TAIL_MS: u64 = 5_000;
 const CALL_MS: u64 = 60_000 + TAIL_MS;
 /// Settling waits in the state machine, which costs nothing, rather than here.
 const SETTLE_MS: i64 = 25_000;
+/// One turn of thawing: well before the task's 300 s, so that the saga comes back and remembers how long it has tried.
+const THAW_MS: i64 = 240_000;
 /// Facts of a host (`drive`).
 const INSPECT_MS: u64 = 90_000;
 /// A host is looked at so long before its slot: `INSPECT_MS` and a Lambda that had to wait for its turn.
@@ -105,7 +107,8 @@ impl Call<'_> {
 
     /// Until every host confirms "not frozen", or this invocation ends: then in phase `thaw`, to be called again.
     pub async fn thaw(&self, saga: Saga) -> Result<Value, Failure> {
-        Ok(self.step(Action::Thaw, saga, Some(self.stop(THAW_TRY_MS + TAIL_MS))).await)
+        let stop = self.stop(THAW_TRY_MS + TAIL_MS).min(WallMs(self.clock.now().0 + THAW_MS));
+        Ok(self.step(Action::Thaw, saga, Some(stop)).await)
     }
 
     /// `settled` false: it waits for the copies to the store, to be called again.

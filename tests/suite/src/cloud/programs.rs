@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
 use super::tools::credentials;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// `bootstrap`, `snapfreezectl`, `snapfreeze-ebs`: beside the binaries of the agent.
@@ -13,8 +13,13 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// `snapfreezectl …` against an endpoint, its state below `state`.
-pub fn ctl(endpoint: &str, region: &str, state: &std::path::Path, args: &[&str]) -> Command {
-    let mut c = Command::new(program("snapfreezectl"));
+pub fn ctl(endpoint: &str, region: &str, state: &Path, args: &[&str]) -> Command {
+    ctl_by(&program("snapfreezectl"), endpoint, region, state, args)
+}
+
+/// The same by another build.
+pub fn ctl_by(program: &Path, endpoint: &str, region: &str, state: &Path, args: &[&str]) -> Command {
+    let mut c = Command::new(program);
     c.args(args)
         .envs(credentials())
         .env("AWS_REGION", region)

@@ -11,3 +11,4 @@ mod fleet50;
 mod hosted;
 mod kills;
 mod machine;
+mod moved;
