@@ -2,6 +2,7 @@
 # As root they install the packages they need; otherwise they say which ones are missing.
 #
 #   make demo                    the main job, on real GT.M and on the IRIS model (about 2 minutes after the build)
+#   make demo-aws                the templates on emulators: a schedule fires, two hosts are backed up (about 3 minutes after the build)
 #   make demo INSTANCE=IRIS      a rehearsal on your own instance: freeze, ask, thaw, no snapshot
 #   make test                    all tests;  UPDATE=1 make test rewrites the generated files
 #   make test-long               the full matrices, with their counts
@@ -15,7 +16,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help base setup test test-long demo bench install packages deploy lint fuzz
+.PHONY: help base setup test test-long demo demo-aws bench install packages deploy lint fuzz
 
 NEXTEST_VERSION := 0.9.143
 CARGO_FUZZ_VERSION := 0.13.2
@@ -73,6 +74,11 @@ demo: base
 	@$(TARGET)/release/demo $(if $(INSTANCE),--instance $(INSTANCE))
 
 bench: export SNAPFREEZE_TOOLS := $(TOOLS)
+demo-aws: export SNAPFREEZE_TOOLS := $(TOOLS)
+demo-aws: setup
+	cargo build --workspace --bins $(FEATURES)
+	@$(TARGET)/debug/demo-aws
+
 bench: setup
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
 	cargo build --release -p aws -p ctl --bins
