@@ -40,6 +40,10 @@ pub struct FreezeReply {
     /// Who asked first. A repeated order gets the first one's answer: who finds another name here does not own the window.
     #[serde(default)]
     pub by: String,
+    /// How long the page cache took to be written to the disks after the freeze. `None`: it was not, as in every reply of the
+    /// agent itself; the command line fills it in, and `remaining_ms` is then the time after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_ms: Option<u64>,
 }
 
 /// 200 of `POST /v1/freezes/{id}/thaw`: thawed, and what the window was.

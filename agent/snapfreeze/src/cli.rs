@@ -46,8 +46,10 @@ pub enum Verb {
         after_help = "Freezes nothing. Ends with 0 even when a freeze would be refused: that stands in the answer.\n\nExample:\n  snapfreeze facts --json --hold 60s"
     )]
     Facts(Facts),
-    /// Freeze and answer; the host thaws by itself when the hold is over
-    #[command(after_help = "Example:\n  id=$(snapfreeze freeze --hold 30s --print-id) && make-snapshot; snapfreeze thaw --id \"$id\"")]
+    /// Freeze, write the page cache to the disks, and answer; the host thaws by itself when the hold is over
+    #[command(
+        after_help = "A snapshot of a disk sees only what was written to it: half of the hold, at most 30 s, is for that; when it is\nnot enough, thawed again. --no-sync leaves it out, for a snapshot that sees the page cache, such as a copy on this host.\n\nExamples:\n  id=$(snapfreeze freeze --hold 30s --print-id) && make-snapshot; snapfreeze thaw --id \"$id\"\n  id=$(snapfreeze freeze --no-sync --hold 30s --print-id) && cp -a /data /copy; snapfreeze thaw --id \"$id\""
+    )]
     Freeze(Freeze),
     /// Is the write daemon suspended? One line per instance
     Frozen,
@@ -203,6 +205,9 @@ pub struct Freeze {
     /// Who asks, for status and records
     #[arg(long, default_value = "command line")]
     pub by: String,
+    /// Leave the page cache unwritten: only where the snapshot sees it, such as a copy on this host
+    #[arg(long)]
+    pub no_sync: bool,
     /// Print the id alone
     #[arg(long, conflicts_with = "json")]
     pub print_id: bool,

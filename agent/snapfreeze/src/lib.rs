@@ -66,7 +66,9 @@ fn run(cli: &Cli) -> u8 {
         Ok(rt) => rt,
         Err(e) => return out.problem(&Problem::new(Code::Internal, e.to_string())),
     };
-    rt.block_on(verb(&cli.verb, &config, out))
+    let code = rt.block_on(verb(&cli.verb, &config, out));
+    rt.shutdown_background(); // a disk that hangs keeps its own thread, and nobody else
+    code
 }
 
 async fn verb(verb: &Verb, config: &Config, out: Out) -> u8 {

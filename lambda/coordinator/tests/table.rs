@@ -75,6 +75,7 @@ fn reply(by: &str) -> FreezeReply {
         instances: vec![],
         warnings: vec![],
         by: by.into(),
+        sync_ms: Some(40),
     }
 }
 

@@ -67,7 +67,7 @@ fn thawed(h: &Host, s: &Second) {
 #[test]
 fn a_set_is_frozen_and_thawed_together() {
     let (h, s) = both(&[]);
-    let frozen = h.call(&["freeze", "--json"]);
+    let frozen = h.call(&["freeze", "--no-sync", "--json"]);
     assert_eq!(frozen.code, Some(0), "{frozen:?}");
     assert!(h.engine.frozen() && s.frozen());
     let first: Value = serde_json::from_str(frozen.out.lines().next().unwrap()).unwrap();
@@ -104,7 +104,7 @@ fn one_that_hangs_thaws_all() {
 fn one_that_another_tool_thaws_breaks_the_window_of_the_set() {
     let (h, s) = both(&[]);
     let id = suite::host::new_id();
-    assert_eq!(h.call(&["freeze", "--id", &id]).code, Some(0));
+    assert_eq!(h.call(&["freeze", "--no-sync", "--id", &id]).code, Some(0));
     s.other_tool("ExternalThaw()");
     let e = h.call(&["thaw", "--id", &id]);
     assert_eq!(e.code, Some(3), "{e:?}");
@@ -130,7 +130,7 @@ fn one_that_another_tool_froze_in_the_last_moment_is_left_to_it_and_the_rest_is_
 fn one_that_refuses_its_thaw_is_exit_8_until_it_is_thawed() {
     let (h, s) = both(&[]);
     let id = suite::host::new_id();
-    assert_eq!(h.call(&["freeze", "--id", &id]).code, Some(0));
+    assert_eq!(h.call(&["freeze", "--no-sync", "--id", &id]).code, Some(0));
     for f in ["thaw_fail=1", "native_thaw_fail=1", "irisstat_w_fail=1"] {
         s.ctl(f);
     }

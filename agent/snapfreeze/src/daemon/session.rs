@@ -169,6 +169,7 @@ impl Session {
             instances: self.marks(),
             warnings: self.warnings.clone(),
             by: self.by.clone(),
+            sync_ms: None,
         }
     }
 }

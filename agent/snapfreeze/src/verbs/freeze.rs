@@ -1,5 +1,6 @@
 //! `freeze`, `frozen`, `rehearse`.
 
+use super::pages;
 use crate::caller::Caller;
 use crate::cli;
 use crate::config::Config;
@@ -29,8 +30,9 @@ pub async fn freeze(config: &Config, args: &cli::Freeze, out: Out) -> u8 {
         not_after: args.not_after,
         by: args.by.clone(),
     };
+    let freeze = async { if args.no_sync { caller.freeze(&request).await } else { pages::freeze(&caller, &request).await } };
     let answer = tokio::select! {
-        a = caller.freeze(&request) => a,
+        a = freeze => a,
         () = interrupted() => return interrupted_freeze(&caller, id, out).await,
     };
     match &answer {
@@ -69,6 +71,9 @@ pub fn say_frozen(r: &FreezeReply, out: Out) {
     let small = json!({ "id": r.id, "state": "frozen", "remaining_ms": r.remaining_ms, "journals": journals(&r.instances) });
     out.answer("freeze", r, &small);
     out.say(format!("frozen  {}  in {} ms, thaws by itself in {:.1} s", r.id, r.freeze_ms, r.remaining_ms as f64 / 1000.0));
+    if let Some(ms) = r.sync_ms {
+        out.say(format!("  the page cache was written to the disks in {ms} ms"));
+    }
     say_marks(&r.instances, out);
     for w in &r.warnings {
         out.note(format!("warning: {w}"));

@@ -1,10 +1,11 @@
 //! `hook dlm`: pre and post script of AWS Data Lifecycle Manager, with the exit codes that its documents use.
 //!
-//! 0 is said only of what is known: pre, that everything is frozen; post, that the window was unbroken and still open when
-//! post began. DLM runs no post after a failed pre, so a failed pre leaves nothing frozen.
+//! 0 is said only of what is known: pre, that everything is frozen and on the disks; post, that the window was unbroken and still
+//! open when post began. DLM runs no post after a failed pre, so a failed pre leaves nothing frozen.
 
 use super::facts;
 use super::freeze::{end_window, interrupted, say_frozen, taken_back};
+use super::pages;
 use crate::caller::Caller;
 use crate::cli::{self, DlmStage, HookOf};
 use crate::config::Config;
@@ -92,7 +93,7 @@ async fn pre(config: &Config, id: BackupId, out: Out) -> u8 {
             let p = Problem::new(Code::RefusedBusy, format!("{}: {open} by {}", Code::RefusedBusy.says(), status.by));
             return Err(p.next("wait for its post script, or see `snapfreeze status`"));
         }
-        caller.freeze(&request).await
+        pages::freeze(&caller, &request).await
     };
     let answer = tokio::select! {
         a = freeze => a,

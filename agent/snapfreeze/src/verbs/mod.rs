@@ -10,6 +10,7 @@ pub mod help;
 pub mod hook;
 pub mod metrics;
 mod others;
+mod pages;
 mod prepare;
 mod progress;
 pub mod status;

@@ -42,7 +42,7 @@ case $verb in
     echo frozen > "$STUB/state"
     say freeze "{\"schema\":1,\"type\":\"freeze\",\"id\":\"$id\",\"remaining_ms\":$hold,\"frozen_at\":$(now),\"freeze_ms\":5,\
 \"instances\":[{\"instance\":\"IRIS\",\"marks\":[{\"switched\":\"/jrn/20261126.001\",\"required\":null,\"offset\":7}]}],\
-\"warnings\":[],\"by\":\"$by\"}"
+\"warnings\":[],\"by\":\"$by\",\"sync_ms\":3}"
     ;;
   thaw)
     touch "$STUB/refused.$id"

@@ -123,7 +123,7 @@ async fn a_duplicate_of_the_run_leaves_the_first_ones_window_alone() {
     // The agent answers a repeated order with the first one's answer: the window is not the twin's.
     let by = saga["order"]["owner"].as_str().unwrap();
     let body = json!({ "schema": 1, "id": saga["order"]["id"], "remaining_ms": 50_000, "frozen_at": in_ms(0).0, "freeze_ms": 5,
-        "instances": [], "warnings": [], "by": by });
+        "instances": [], "warnings": [], "by": by, "sync_ms": 3 });
     let marker =
         json!({ "schema": 1, "type": "freeze", "id": saga["order"]["id"], "body": protocol::answer::digest_of(&body.to_string()) });
     cloud.says("freeze", &format!("{body}\nSNAPFREEZE {marker}\n"), 0);

@@ -211,6 +211,7 @@ impl Host {
             instances: self.marks(),
             warnings: vec![],
             by: truth.by.clone(),
+            sync_ms: Some(40),
         }
     }
 

@@ -86,6 +86,10 @@ impl Saga {
                 Some(FreezeAnswer::Frozen(reply)) if reply.id != id => {
                     Freeze::Doubtful { problem: doubt("the answer is of another backup") }
                 }
+                // A snapshot of a disk would miss what is still in the host's memory.
+                Some(FreezeAnswer::Frozen(reply)) if reply.by == owner && reply.sync_ms.is_none() => {
+                    Freeze::Doubtful { problem: doubt("the agent did not write the page cache to disk") }
+                }
                 // The host had `remaining` left when it answered, which was after the order was sent. Its own time for the freeze
                 // is not added: a repeated order is answered by a freeze that was carried out before it.
                 Some(FreezeAnswer::Frozen(reply)) if reply.by == owner => {

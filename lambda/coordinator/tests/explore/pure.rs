@@ -92,6 +92,7 @@ fn reply(o: &Order, by: &str, remaining_ms: u64) -> FreezeAnswer {
         instances: vec![InstanceMarks { instance: "IRIS".parse().unwrap(), marks: vec![] }],
         warnings: vec![],
         by: by.into(),
+        sync_ms: Some(40),
     })
 }
 

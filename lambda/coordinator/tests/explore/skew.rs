@@ -16,7 +16,7 @@ fn id() -> BackupId {
 fn frozen() -> Value {
     json!({ "schema": 1, "type": "freeze", "id": id(), "remaining_ms": 58000, "frozen_at": 1764000001000i64, "freeze_ms": 1100,
         "instances": [{ "instance": "IRIS", "marks": [{ "switched": "/j/1", "required": null, "offset": 7 }] }], "warnings": [],
-        "by": "nightly one" })
+        "by": "nightly one", "sync_ms": 40 })
 }
 
 /// As an adapter reads it: the last line, and the line before it with its digest.
@@ -63,6 +63,8 @@ fn answers_of_other_versions_and_what_the_saga_does() {
         ("a field that is not known yet", output("freeze", &with("queue_depth", json!({ "a": 1 }))), (Phase::Snapshot, false)),
         ("a newer schema with the same fields", output("freeze", &with("schema", json!(2))), (Phase::Snapshot, false)),
         ("older: it does not say who asked first", output("freeze", &without("by")), (Phase::Thaw, true)),
+        ("older: it does not say that it wrote the page cache", output("freeze", &without("sync_ms")), (Phase::Thaw, true)),
+        ("the page cache was not written", output("freeze", &with("sync_ms", Value::Null)), (Phase::Thaw, true)),
         ("no time left is stated", output("freeze", &without("remaining_ms")), (Phase::Thaw, true)),
         ("a field of another shape", output("freeze", &with("instances", json!("IRIS"))), (Phase::Thaw, true)),
         ("a kind of answer that is not known yet", output("freeze-v2", &frozen()), (Phase::Thaw, true)),
@@ -79,7 +81,7 @@ fn answers_of_other_versions_and_what_the_saga_does() {
     for (what, stdout, wanted) in &table {
         assert_eq!(after_freeze(stdout), *wanted, "{what}");
     }
-    assert_eq!(table.len(), 12);
+    assert_eq!(table.len(), 14);
 }
 
 fn uuid(n: u128) -> ::uuid::Uuid {

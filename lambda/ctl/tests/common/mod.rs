@@ -41,7 +41,7 @@ freeze)
   echo "$id $now" >frozen; echo "$id" >>freezes
   answer <<END
 {"schema":1,"type":"freeze","id":"$id","remaining_ms":$hold,"frozen_at":$now,"freeze_ms":5,
-"instances":$marks,"warnings":[],"by":"$by"}
+"instances":$marks,"warnings":[],"by":"$by","sync_ms":3}
 END
   ;;
 thaw)

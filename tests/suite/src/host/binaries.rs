@@ -61,7 +61,8 @@ fn has_points(path: &Path) -> bool {
     let points = super::Points::listen(&dir.path().join("points.sock"));
     let config = dir.path().join("agent.toml");
     let text = format!("[agent]\nstate_dir = \"{0}\"\nrun_dir = \"{0}\"\n", dir.path().display());
-    let ran = std::fs::write(&config, text)
-        .and_then(|()| Command::new(path).arg("freeze").env("SNAPFREEZE_CONFIG", config).env("SNAPFREEZE_POINTS", points.path()).output());
+    let mut freeze = Command::new(path);
+    freeze.args(["freeze", "--no-sync"]).env("SNAPFREEZE_CONFIG", &config).env("SNAPFREEZE_POINTS", points.path());
+    let ran = std::fs::write(&config, text).and_then(|()| freeze.output());
     ran.is_ok() && points.has("caller.freeze.before")
 }

@@ -95,7 +95,7 @@ fn a_stop_thaws_first() {
 fn a_stopped_agent_is_overtaken_by_its_watchdog() {
     let h = Host::iris(Setup { hold_ms: 1_000, ..calm() });
     let id = new_id();
-    let e = h.call(&["freeze", "--id", &id, "--hold", "1s"]);
+    let e = h.call(&["freeze", "--no-sync", "--id", &id, "--hold", "1s"]);
     assert_eq!(e.code, Some(0), "{e:?}");
     let thaw_by = h.points.seen().iter().find(|p| p.name == "agent.entry.before").unwrap().at_ms + 1_000;
     let agent = h.agent.pid().unwrap();
@@ -118,7 +118,7 @@ fn no_step_of_the_wall_clock_moves_the_end_of_a_hold() {
         let setup = Setup { env: vec![("SNAPFREEZE_WALL_STEP_MS".into(), step.into())], ..calm() };
         let Some(h) = Host::gtm(setup, "no_step_of_the_wall_clock_moves_the_end_of_a_hold") else { return };
         let id = new_id();
-        let e = h.call(&["freeze", "--id", &id, "--hold", "2s"]);
+        let e = h.call(&["freeze", "--no-sync", "--id", &id, "--hold", "2s"]);
         assert_eq!(e.code, Some(0), "{e:?}");
         let thaw_by = h.points.seen().iter().find(|p| p.name == "agent.entry.before").unwrap().at_ms + 2_000;
         h.until("the thaw", 10_000, || h.engine.history().iter().any(|x| x.what == What::Thawed));

@@ -67,7 +67,7 @@ fn code_2_bad_arguments_and_a_bad_configuration_where_the_emergency_still_works(
 fn code_3_the_hold_ran_out() {
     let h = host();
     let id = new_id();
-    let e = h.call(&["freeze", "--id", &id, "--hold", "1s"]);
+    let e = h.call(&["freeze", "--no-sync", "--id", &id, "--hold", "1s"]);
     assert_eq!(e.code, Some(0), "{e:?}");
     h.until("the thaw by itself", 4_000, || h.engine.history().iter().any(|x| x.what == What::Thawed));
     ends(&h.call(&["thaw", "--id", &id]), 3, "hold ran out");

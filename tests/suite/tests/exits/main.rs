@@ -50,7 +50,7 @@ fn works_again(host: &Host) {
 
 #[track_caller]
 fn freeze(host: &Host, id: &str) {
-    let e = host.call(&["freeze", "--id", id, "--json"]);
+    let e = host.call(&["freeze", "--no-sync", "--id", id, "--json"]);
     assert_eq!(e.code, Some(0), "{e:#?}\n{}", host.agent_log());
     assert!(host.engine.frozen(), "told frozen, but it is not");
 }

@@ -217,7 +217,7 @@ impl Case {
             return ended;
         }
         let id = new_id();
-        let freeze = end(host.spawn(&["freeze", "--id", &id, "--hold", &hold, "--json"]));
+        let freeze = end(host.spawn(&["freeze", "--no-sync", "--id", &id, "--hold", &hold, "--json"]));
         let frozen = freeze.code == Some(0);
         ended.push(("freeze", freeze));
         if self.flow == Flow::FreezeThaw && frozen {
