@@ -1,12 +1,11 @@
 //! The page cache: a snapshot of a disk sees what was written to it, and no more. Opened before the freeze, written right after.
 
-use super::freeze::taken_back;
 use super::prepare::blocking;
 use crate::caller::Caller;
 use crate::layout::{self, HostLayout};
 use doors::clock::boot_now;
 use protocol::wire::{FreezeReply, FreezeRequest, Phase, Problem, StatusReply};
-use protocol::{Code, InstanceName};
+use protocol::{BackupId, Code, InstanceName};
 use std::path::PathBuf;
 use std::time::Duration;
 use storage::layout::{Layout, Roots, mountinfo};
@@ -46,7 +45,8 @@ async fn open(caller: &Caller<'_>, names: &[InstanceName]) -> Result<SyncSet, Pr
         let all_known = host.instances.iter().all(|i| !i.places.is_empty());
         let mut mounts = mounts(&seen);
         if !all_known || seen.places.iter().any(|p| p.mount.is_none()) {
-            mounts.extend(disks().map_err(|e| unseen(&e.to_string()))?);
+            let table = std::fs::read(&Roots::host().mountinfo).map_err(|e| unseen(&e.to_string()))?;
+            mounts.extend(disks(&table));
         }
         mounts.sort();
         mounts.dedup();
@@ -65,13 +65,12 @@ fn mounts(seen: &Layout) -> Vec<PathBuf> {
 }
 
 /// Every file system of this host's disks: for an instance whose places are not seen from here (a container, a command).
-fn disks() -> std::io::Result<Vec<PathBuf>> {
-    let table = mountinfo::parse(&std::fs::read(Roots::host().mountinfo)?);
-    let on_a_disk = |m: &mountinfo::MountLine| m.source.starts_with("/dev/") || m.fs_type == "zfs";
-    let mut all: Vec<_> = table.into_iter().filter(on_a_disk).collect();
+fn disks(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let mut all = mountinfo::parse(mountinfo);
+    all.retain(|m| m.source.starts_with("/dev/") || m.fs_type == "zfs");
     all.sort_by(|a, b| (&a.dev, a.point.as_os_str().len()).cmp(&(&b.dev, b.point.as_os_str().len())));
     all.dedup_by(|a, b| a.dev == b.dev);
-    Ok(all.into_iter().map(|m| m.point).collect())
+    all.into_iter().map(|m| m.point).collect()
 }
 
 /// A repeated order may find the window of its first one open: a refusal would leave it so.
@@ -99,8 +98,27 @@ async fn write(caller: &Caller<'_>, set: SyncSet, mut reply: FreezeReply) -> Res
     Err(undone(caller, reply.id, &why).await)
 }
 
-async fn undone(caller: &Caller<'_>, id: protocol::BackupId, why: &str) -> Problem {
-    let mut p = taken_back(caller, id, Code::FreezeFailed).await;
-    p.detail = format!("{}; {why}", p.detail);
-    p
+/// Thawed by its id. An agent that does not know a freeze that it confirmed has lost its records: nobody can say more.
+async fn undone(caller: &Caller<'_>, id: BackupId, why: &str) -> Problem {
+    match caller.thaw(id).await {
+        Ok(_) => Problem::new(Code::FreezeFailed, format!("{why}; thawed again"))
+            .next("a longer hold leaves more time; `snapfreeze freeze --no-sync` where the snapshot sees the page cache"),
+        Err(p) => {
+            let code = if p.code == Code::ThawUnknownId { Code::LeftFrozen } else { p.code };
+            Problem::new(code, format!("{}; {why}", p.detail)).next("run `sudo snapfreeze thaw` now")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_disk_of_the_host_is_found_once() {
+        let table = "21 1 259:1 / / rw - ext4 /dev/root rw\n22 21 0:5 / /proc rw - proc proc rw\n23 21 0:40 / /run rw - tmpfs tmpfs rw\n\
+            24 21 259:2 /d /srv/deep/bind rw - xfs /dev/nvme1n1 rw\n25 21 259:2 / /db rw - xfs /dev/nvme1n1 rw\n\
+            26 21 0:50 / /nfs rw - nfs4 h:/x rw\n27 21 0:51 / /pool rw - zfs pool/a rw\n28 21 0:52 / /b rw - btrfs /dev/nvme2n1 rw\n";
+        assert_eq!(disks(table.as_bytes()), ["/pool", "/b", "/", "/db"].map(PathBuf::from));
+    }
 }

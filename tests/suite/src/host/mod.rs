@@ -87,7 +87,12 @@ pub fn tmpfs_dir() -> tempfile::TempDir {
 impl Host {
     /// An `iris-sim` instance with a workload, and a running agent.
     pub fn iris(setup: Setup) -> Self {
-        let (disk, run) = (tempfile::tempdir().expect("a directory"), tmpfs_dir());
+        Self::iris_on(tempfile::tempdir().expect("a directory"), setup)
+    }
+
+    /// The same with its files in this directory.
+    pub fn iris_on(disk: tempfile::TempDir, setup: Setup) -> Self {
+        let run = tmpfs_dir();
         let engine = Engine::iris(disk.path(), run.path(), &setup);
         Self::around(engine, disk, run, setup)
     }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod backup;
+mod disk;
 mod dlm;
 mod facts;
 
