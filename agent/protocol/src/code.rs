@@ -57,6 +57,7 @@ codes! {
     RefusedNotArmed = "Freeze.Refused.NotArmed", REFUSED, "the undo could not be made durable (journal entry or watchdog), so nothing was frozen";
     RefusedStopping = "Freeze.Refused.Stopping", REFUSED, "the agent is stopping";
     ThawUnknownId = "Thaw.UnknownId", REFUSED, "no freeze with this id is known; the id is now refused for a freeze";
+    ThawNotYours = "Thaw.NotYours", REFUSED, "this freeze was asked for by another caller; it was left alone";
     CloudRefused = "Cloud.Refused", CLOUD_REFUSED, "the cloud refused before the freeze; nothing is frozen";
     AgentUnreachable = "Agent.Unreachable", UNREACHABLE, "the agent cannot be reached; no freeze was sent";
     ConfigInvalid = "Config.Invalid", USAGE, "the configuration is not valid";

@@ -46,6 +46,15 @@ pub struct FreezeReply {
     pub sync_ms: Option<u64>,
 }
 
+/// `POST /v1/freezes/{id}/thaw`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThawRequest {
+    /// Who asks. Another name than the open freeze's `by` leaves that freeze alone (`Thaw.NotYours`); absent: whoever opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// 200 of `POST /v1/freezes/{id}/thaw`: thawed, and what the window was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThawReply {

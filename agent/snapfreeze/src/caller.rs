@@ -9,7 +9,7 @@ use crate::points::reach;
 use doors::clock::{boot_now, wall_now};
 use engine::Rung;
 use protocol::outcome::{BrokenReason, Window, WindowState};
-use protocol::wire::{FreezeReply, FreezeRequest, Frozen, Problem, ThawReply};
+use protocol::wire::{FreezeReply, FreezeRequest, Frozen, Problem, ThawReply, ThawRequest};
 use protocol::{BackupId, BootMs, Code, InstanceName, Known};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,11 +23,18 @@ const ASK_MS: u64 = 5_000;
 pub struct Caller<'a> {
     pub config: &'a Config,
     client: Client,
+    by: Option<String>,
 }
 
 impl<'a> Caller<'a> {
     pub fn new(config: &'a Config) -> Self {
-        Self { config, client: Client::new(&config.dirs.socket()) }
+        Self { config, client: Client::new(&config.dirs.socket()), by: None }
+    }
+
+    /// Thaws only what this name asked for.
+    #[must_use]
+    pub fn by(self, by: &str) -> Self {
+        Self { by: Some(by.to_owned()), ..self }
     }
 
     pub fn client(&self) -> &Client {
@@ -60,9 +67,10 @@ impl<'a> Caller<'a> {
     pub async fn thaw(&self, id: BackupId) -> Result<Window, Problem> {
         let within = EXTRA + Duration::from_millis(self.config.window.margins.thaw_budget_ms);
         let until = boot_now().plus(AGENT_BACK_MS);
+        let asked = ThawRequest { by: self.by.clone() };
         reach("caller.thaw.before");
         loop {
-            match self.client.post::<_, ThawReply>(&format!("/v1/freezes/{id}/thaw"), &serde_json::json!({}), within).await {
+            match self.client.post::<_, ThawReply>(&format!("/v1/freezes/{id}/thaw"), &asked, within).await {
                 Ok(r) => {
                     reach("caller.thaw.after");
                     return Ok(r.window);
@@ -84,6 +92,9 @@ impl<'a> Caller<'a> {
         let Some(entry) = entry else { return Err(why) };
         if let Some(window) = entry.outcome.and_then(|o| o.window) {
             return Ok(window);
+        }
+        if self.by.as_ref().is_some_and(|by| *by != entry.intent.by) {
+            return Err(Problem::new(Code::ThawNotYours, Code::ThawNotYours.says()).next("see `snapfreeze status`"));
         }
         let all = instances::open(self.config)?;
         let set = instances::choose(&all, &entry.intent.instances).unwrap_or(all);

@@ -217,6 +217,9 @@ pub struct Freeze {
 pub struct Thaw {
     #[arg(long)]
     pub id: Option<BackupId>,
+    /// Only a freeze that this name asked for (`freeze --by`)
+    #[arg(long, requires = "id")]
+    pub by: Option<String>,
 }
 
 #[derive(Args, Debug)]

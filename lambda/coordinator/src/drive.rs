@@ -118,7 +118,7 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
                 let by = plus(now, THAW_TRY_MS);
                 let one = |i| async move {
                     let unknown = || ThawAnswer::Unknown("no answer to the thaw in time".into());
-                    self.by(by, self.hosts.thaw(target(i), saga.order.id, by)).await.unwrap_or_else(unknown)
+                    self.by(by, self.hosts.thaw(target(i), saga.order.id, &saga.order.owner, by)).await.unwrap_or_else(unknown)
                 };
                 Outcome::Thawed(join_all(all.iter().map(one)).await)
             }

@@ -93,7 +93,7 @@ pub(crate) struct Waits {
 pub(crate) enum Event {
     Freeze { host: usize, call: FreezeCall, fails: Option<Code>, waits: Waits },
     Backup { host: usize, call: FreezeCall, waits: Waits },
-    Thaw { host: usize, id: BackupId, waits: Waits },
+    Thaw { host: usize, id: BackupId, owner: String, waits: Waits },
     Snapshot { host: usize, call: SnapshotCall, waits: Waits },
     Host { host: usize, id: BackupId, what: host::Due },
     Answer { ticket: u64, reply: Reply },
@@ -208,7 +208,7 @@ impl Inner {
         match e {
             Event::Freeze { host, call, fails, waits } => self.freeze_arrives(host, &call, fails, waits),
             Event::Backup { host, call, waits } => self.backup_arrives(host, &call, waits),
-            Event::Thaw { host, id, waits } => self.thaw_arrives(host, id, waits),
+            Event::Thaw { host, id, owner, waits } => self.thaw_arrives(host, id, &owner, waits),
             Event::Snapshot { host, call, waits } => {
                 let answer = self.take(host, &call, false);
                 self.answer(waits, Reply::Snapshot(answer));

@@ -43,6 +43,8 @@ pub enum ThawAnswer {
     Thawed(Window),
     /// Nothing of this id was frozen, and never will be: the host refuses the id from now on.
     NeverFrozen,
+    /// Open, and asked for by another owner: not ours to thaw.
+    NotOurs,
     /// The host answers, and cannot confirm "not frozen".
     StillFrozen(Problem),
     /// No answer.
@@ -149,7 +151,8 @@ pub trait Hosts: Sync {
     /// `hold`: the one that will be asked for. An `Err` is told to people as it is.
     fn facts(&self, target: &Target, id: BackupId, hold: HoldMs, by: WallMs) -> impl Future<Output = Result<Facts, Problem>> + Send;
     fn freeze(&self, target: &Target, call: &FreezeCall) -> impl Future<Output = FreezeAnswer> + Send;
-    fn thaw(&self, target: &Target, id: BackupId, by: WallMs) -> impl Future<Output = ThawAnswer> + Send;
+    /// `owner`: the order's. A window of the same id that another owner opened is left alone.
+    fn thaw(&self, target: &Target, id: BackupId, owner: &str, by: WallMs) -> impl Future<Output = ThawAnswer> + Send;
     fn backup(&self, target: &Target, call: &FreezeCall) -> impl Future<Output = BackupAnswer> + Send;
 }
 

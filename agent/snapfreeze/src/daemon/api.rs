@@ -13,7 +13,7 @@ use doors::clock::boot_now;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protocol::outcome::Window;
-use protocol::wire::{FreezeRequest, FreezeState, FrozenReply, InstanceFrozen, Problem, ThawReply};
+use protocol::wire::{FreezeRequest, FreezeState, FrozenReply, InstanceFrozen, Problem, ThawReply, ThawRequest};
 use protocol::{BackupId, Code, SCHEMA};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,9 +149,19 @@ fn not_held(window: &Window, fault: Option<Code>, why: &[String]) -> Problem {
     Problem::new(code, format!("{}; {what}; {}", code.says(), why.join("; "))).next("see `snapfreeze status` and the engine's log")
 }
 
-async fn thaw(State(api): State<Api>, id: Result<Path<BackupId>, PathRejection>) -> Result<Json<ThawReply>, Failure> {
+/// A body is not needed; one that cannot be read is refused rather than taken for none.
+async fn thaw(
+    State(api): State<Api>,
+    id: Result<Path<BackupId>, PathRejection>,
+    body: axum::body::Bytes,
+) -> Result<Json<ThawReply>, Failure> {
     let Path(id) = id.map_err(|e| Failure(Problem::new(Code::UsageInvalid, e.body_text()), e.status()))?;
-    thawed(api.ask(|reply| Msg::Thaw { id, reply }).await?)
+    let asked: ThawRequest = if body.is_empty() {
+        ThawRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|e| Failure(Problem::new(Code::UsageInvalid, e.to_string()), StatusCode::BAD_REQUEST))?
+    };
+    thawed(api.ask(|reply| Msg::Thaw { id, by: asked.by, reply }).await?)
 }
 
 async fn thaw_all(State(api): State<Api>) -> Result<Json<ThawReply>, Failure> {

@@ -6,6 +6,7 @@ mod lane;
 mod run;
 pub use run::Figures;
 mod session;
+mod workers;
 
 use crate::config::Config;
 use crate::instances::{self, Set};

@@ -3,18 +3,19 @@
 use super::Shared;
 use super::lane::{self, Job};
 use super::session::Session;
+use super::workers::{Work, worker};
 use crate::alarm_clock::AlarmClock;
 use crate::instances::{self, Set};
 use crate::journal::{Entry, Intent, Journal, Outcome};
 use crate::points::reach;
 use crate::watchdog::Orders;
-use doors::clock::{boot_now, boot_now_us, wall_now};
+use doors::clock::{boot_now, wall_now};
 use doors::exec::{Left, start_time_of};
 use engine::{FreezeAnswer, FreezeOrder, ThawAnswer};
 use lifecycle::{Effect, Event, FreezeOutcome, Machine, News, Order, State, ThawOutcome};
 use protocol::outcome::{Window, WindowState};
 use protocol::wire::{FreezeReply, Phase, Problem, StatusReply};
-use protocol::{BackupId, BootId, BootMs, Code, InstanceName, Known, Proof, SCHEMA, WallMs};
+use protocol::{BackupId, BootId, BootMs, Code, InstanceName, Proof, SCHEMA, WallMs};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub enum Msg {
     },
     Thaw {
         id: BackupId,
+        /// `None`: whoever opened it.
+        by: Option<String>,
         reply: oneshot::Sender<Answer>,
     },
     /// A person asks for a thaw of whatever is open.
@@ -79,12 +82,6 @@ pub struct Figures {
 
 /// The newest are kept for `status`; all are in the service manager's log.
 const MAX_ALARMS: usize = 20;
-
-enum Work {
-    Freeze { id: BackupId, set: Set, order: FreezeOrder, cancel: doors::exec::Cancel },
-    Thaw { id: BackupId, set: Set, held: BTreeMap<InstanceName, engine::Held>, proofs: BTreeMap<InstanceName, Proof>, rung_ms: u64 },
-    Ask { id: BackupId, set: Set, ms: u64 },
-}
 
 pub struct Run {
     machine: Machine,
@@ -207,7 +204,11 @@ impl Run {
                 }
                 None => drop(reply.send(Answer::Problem(Problem::new(Code::ThawUnknownId, "nothing of ours is frozen")))),
             },
-            Msg::Thaw { id, reply } => {
+            Msg::Thaw { id, by: Some(by), reply } if self.opened_by_another(id, &by) => {
+                let p = Problem::new(Code::ThawNotYours, Code::ThawNotYours.says()).next("see `snapfreeze status`");
+                drop(reply.send(Answer::Problem(p)));
+            }
+            Msg::Thaw { id, by: _, reply } => {
                 self.waiters.push((id, Waits::ForThaw, reply));
                 self.step(Event::ThawAsked(id));
             }
@@ -259,6 +260,12 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The same id from two callers (an event delivered twice): the window belongs to the first one alone.
+    fn opened_by_another(&self, id: BackupId, by: &str) -> bool {
+        let open = self.machine.state.order().is_some_and(|o| o.id == id);
+        open && self.session.as_ref().is_some_and(|s| s.id == id && s.by != by)
     }
 
     fn freeze_asked(&mut self, order: Order, set: Set, by: String, warnings: Vec<String>, reply: oneshot::Sender<Answer>) {
@@ -556,41 +563,4 @@ fn refusal(code: Code, why: &[String]) -> Problem {
         _ => "",
     };
     Problem::new(code, detail).next(next)
-}
-
-/// A thread that is there before it is needed: a thaw must not wait for one to be made.
-fn worker(name: &str, tx: UnboundedSender<Msg>) -> Sender<Work> {
-    let (send, work) = std::sync::mpsc::channel::<Work>();
-    let run = move || {
-        while let Ok(w) = work.recv() {
-            let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| carry(&w)));
-            let m = answer.unwrap_or_else(|_| match w {
-                Work::Freeze { id, .. } => Msg::FreezeDone(id, FreezeOutcome::Unknown, vec![]),
-                Work::Thaw { id, proofs, .. } => Msg::ThawDone { id, outcome: ThawOutcome::Unknown, answers: vec![], proofs, took_us: 0 },
-                Work::Ask { id, .. } => Msg::Event(Event::GuardAnswered(id, Known::Unknown)),
-            });
-            let _ = tx.send(m);
-        }
-    };
-    std::thread::Builder::new().name(name.into()).spawn(run).expect("a thread at the start of the agent");
-    send
-}
-
-fn carry(w: &Work) -> Msg {
-    match w {
-        Work::Freeze { id, set, order, cancel } => {
-            reach("agent.freezer.before");
-            let (outcome, answers) = instances::freeze(set, order, cancel);
-            reach("agent.freezer.after");
-            Msg::FreezeDone(*id, outcome, answers)
-        }
-        Work::Thaw { id, set, held, proofs, rung_ms } => {
-            let (mut proofs, begun) = (proofs.clone(), boot_now_us());
-            reach("agent.thawer.before");
-            let (outcome, answers) = instances::thaw(set, held, &mut proofs, *rung_ms, &|_, _| {});
-            reach("agent.thawer.after");
-            Msg::ThawDone { id: *id, outcome, answers, proofs, took_us: boot_now_us() - begun }
-        }
-        Work::Ask { id, set, ms } => Msg::Event(Event::GuardAnswered(*id, instances::worst(&instances::ask(set, *ms)))),
-    }
 }

@@ -21,7 +21,7 @@ pub fn new_id() -> BackupId {
 
 pub async fn freeze(config: &Config, args: &cli::Freeze, out: Out) -> u8 {
     let id = args.id.unwrap_or_else(new_id);
-    let caller = Caller::new(config);
+    let caller = Caller::new(config).by(&args.by);
     let request = FreezeRequest {
         id,
         instances: args.instances.clone(),

@@ -42,6 +42,7 @@ pages!(
     "Freeze.Refused.NotArmed",
     "Freeze.Refused.Stopping",
     "Thaw.UnknownId",
+    "Thaw.NotYours",
     "Cloud.Refused",
     "Agent.Unreachable",
     "Config.Invalid",

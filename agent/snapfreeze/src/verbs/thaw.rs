@@ -19,13 +19,15 @@ const ASK_MS: u64 = 5_000;
 
 pub async fn thaw(config: &Config, args: &cli::Thaw, out: Out) -> u8 {
     match args.id {
-        Some(id) => by_id(config, id, out).await,
+        Some(id) => by_id(config, id, args.by.as_deref(), out).await,
         None => emergency(config, out).await,
     }
 }
 
-async fn by_id(config: &Config, id: BackupId, out: Out) -> u8 {
-    match Caller::new(config).thaw(id).await {
+async fn by_id(config: &Config, id: BackupId, by: Option<&str>, out: Out) -> u8 {
+    let caller = Caller::new(config);
+    let caller = if let Some(by) = by { caller.by(by) } else { caller };
+    match caller.thaw(id).await {
         Ok(w) => end_window(&w, out),
         Err(p) => out.fail(Some(id), &p),
     }

@@ -91,8 +91,8 @@ impl Hosts for Ssm {
         read::freeze(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
     }
 
-    async fn thaw(&self, target: &Target, id: BackupId, by: WallMs) -> ThawAnswer {
-        let order = Order::new("thaw", target, id).deliver_within(DELIVER_THAW_S);
+    async fn thaw(&self, target: &Target, id: BackupId, owner: &str, by: WallMs) -> ThawAnswer {
+        let order = Order::new("thaw", target, id).deliver_within(DELIVER_THAW_S).with("by", owner.to_owned());
         read::thaw(self.ask(order, WallMs(by.0 - TAIL_MS)).await, id)
     }
 

@@ -32,6 +32,7 @@ pub(super) fn thaw(ran: Ran, id: BackupId) -> ThawAnswer {
         Err(Doubt::Why(why)) => ThawAnswer::Unknown(why),
         Ok(a) if a.kind == "problem" => match a.code {
             Some(Code::ThawUnknownId) => ThawAnswer::NeverFrozen,
+            Some(Code::ThawNotYours) => ThawAnswer::NotOurs,
             Some(Code::LeftFrozen) => ThawAnswer::StillFrozen(problem(&a)),
             _ => ThawAnswer::Unknown(said(&problem(&a))),
         },

@@ -62,7 +62,7 @@ async fn a_read_only_client_sends_nothing_that_changes_anything() {
     assert!(ebs.delete("snap-1").await.is_err());
     let FreezeAnswer::Refused(p) = ssm.freeze(&target(HOST), &freeze_call(new_id(), 5_000)).await else { panic!("sent") };
     assert!(p.detail.contains("SendCommand would change something"), "{}", p.detail);
-    let ThawAnswer::Unknown(why) = ssm.thaw(&target(HOST), new_id(), in_ms(5_000)).await else { panic!("sent") };
+    let ThawAnswer::Unknown(why) = ssm.thaw(&target(HOST), new_id(), "test", in_ms(5_000)).await else { panic!("sent") };
     assert!(why.contains("SendCommand would change something"), "{why}");
     ssm.facts(&target(HOST), new_id(), HoldMs::new(60_000).unwrap(), in_ms(20_000)).await.expect("asking is no change");
     assert!(clients.ssm_patient.cancel_command().command_id("x").send().await.is_err());

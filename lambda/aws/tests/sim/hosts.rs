@@ -15,7 +15,7 @@ async fn freeze(cloud: &Cloud, call: &FreezeCall) -> FreezeAnswer {
 }
 
 async fn thaw(cloud: &Cloud, id: BackupId, ms: i64) -> ThawAnswer {
-    cloud.ssm().thaw(&target(HOST), id, in_ms(ms)).await
+    cloud.ssm().thaw(&target(HOST), id, "test", in_ms(ms)).await
 }
 
 #[tokio::test]

@@ -295,9 +295,12 @@ impl Inner {
         }
     }
 
-    pub(super) fn thaw_arrives(&mut self, host: usize, id: BackupId, waits: Waits) {
+    pub(super) fn thaw_arrives(&mut self, host: usize, id: BackupId, owner: &str, waits: Waits) {
         let h = &mut self.hosts[host];
         match &mut h.state {
+            State::Open { truth, .. } if truth.id == id && truth.by != owner && !h.amnesia => {
+                self.answer(waits, Reply::Thaw(ThawAnswer::NotOurs));
+            }
             State::Open { truth, thawers, .. } if truth.id == id && !h.amnesia => {
                 thawers.push(waits);
                 self.begin_thaw(host, id, None);
@@ -499,7 +502,7 @@ impl Hosts for Sim {
         }
     }
 
-    async fn thaw(&self, target: &Target, id: BackupId, _by: WallMs) -> ThawAnswer {
+    async fn thaw(&self, target: &Target, id: BackupId, owner: &str, _by: WallMs) -> ThawAnswer {
         let ticket = {
             let mut w = self.lock();
             let Some(host) = w.host(target) else { return ThawAnswer::Unknown("no such host".into()) };
@@ -509,7 +512,7 @@ impl Hosts for Sim {
             }
             let (there, waits) = w.send(host, fault);
             if let Some(there) = there {
-                w.after(there, Event::Thaw { host, id, waits });
+                w.after(there, Event::Thaw { host, id, owner: owner.to_owned(), waits });
             }
             waits.ticket
         };

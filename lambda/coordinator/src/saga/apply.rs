@@ -243,6 +243,13 @@ impl Saga {
                     unconfirmed(Problem::new(Code::LeftFrozen, why), silent)
                 }
                 ThawAnswer::NeverFrozen => Thaw::Confirmed { window: None },
+                ThawAnswer::NotOurs if matches!(m.freeze, Freeze::Frozen { .. } | Freeze::HeldByHost) => {
+                    unconfirmed(Problem::new(Code::LeftFrozen, "the window that we opened is now said to be another one's"), silent)
+                }
+                ThawAnswer::NotOurs => {
+                    m.freeze = Freeze::NotOurs { owner: String::new() };
+                    Thaw::NotNeeded
+                }
                 // The host itself says so: nobody gains by waiting for its timer.
                 ThawAnswer::StillFrozen(p) => unconfirmed(p, certain),
                 ThawAnswer::Unknown(why) => unconfirmed(Problem::new(Code::LeftFrozen, why), silent),

@@ -211,6 +211,8 @@ fn answers(s: &Saga, step: &Step, n: usize) -> Vec<(u64, Outcome)> {
             ];
             if n > 1 {
                 alphabet.remove(1);
+            } else {
+                alphabet.push(ThawAnswer::NotOurs);
             }
             all.extend(product(&alphabet, which.len()).into_iter().map(|c| (45_000, Outcome::Thawed(c))));
             all.push((45_000, Outcome::Thawed(vec![])));
@@ -277,7 +279,7 @@ fn remember(p: &mut Past, s: &Saga, step: &Step, said: &Outcome, took: u64) {
                         h.not_frozen = true;
                         h.unbroken = w.state.is_unbroken() && w.window_ms >= 2_000;
                     }
-                    ThawAnswer::NeverFrozen => h.not_frozen = !h.frozen,
+                    ThawAnswer::NeverFrozen | ThawAnswer::NotOurs => h.not_frozen = !h.frozen,
                     ThawAnswer::StillFrozen(_) | ThawAnswer::Unknown(_) => {}
                 }
             }

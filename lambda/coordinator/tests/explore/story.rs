@@ -417,19 +417,42 @@ fn two_coordinators_with_one_order_make_at_most_one_set() {
     assert!(runs == 2 * 25 * 27 && held > 100, "{runs} {held} {cut}");
 }
 
-/// The second one dies between its freeze and the answer; its thaw by id is the owner's for the host, and may end the first
-/// one's window before its snapshot. The host's window is then shorter than what we saw of it. A limit remains: what happens
-/// less than the freeze order's way before our own thaw cannot be told from it, as long as a thaw does not name its owner.
+/// The second one dies between its freeze and the answer; its thaw names its owner, so the first one's window is left alone.
 #[test]
-fn a_thaw_by_a_second_coordinator_is_seen_unless_it_comes_within_one_hop_of_our_own() {
+fn a_thaw_by_a_second_coordinator_leaves_the_owners_window_alone() {
+    let seen = thawed_meanwhile_by("two");
+    println!("a second coordinator's thaw: {seen:?}");
+    assert!(seen.runs == 960 && seen.held > 800 && seen.short == 0 && seen.unseen == 0, "{seen:?}");
+}
+
+/// A thaw without a name is whoever's opened it: a person's, or the control of the one above. The host's window is then shorter
+/// than what we saw of it, but for a moment: what happens less than the freeze order's way before our own thaw cannot be told from it.
+#[test]
+fn a_thaw_in_the_owners_name_is_seen_unless_it_comes_within_one_hop_of_our_own() {
+    let seen = thawed_meanwhile_by("one");
+    println!("a thaw in our name: {seen:?}");
+    assert!(seen.runs == 960 && seen.held > 300 && seen.short > 200 && (1..15).contains(&seen.unseen), "{seen:?}");
+}
+
+#[derive(Debug, Default)]
+struct Meanwhile {
+    runs: usize,
+    held: usize,
+    /// Broken, because the window was too short to be ours.
+    short: usize,
+    /// Held, and thawed before the snapshot.
+    unseen: usize,
+}
+
+fn thawed_meanwhile_by(owner: &str) -> Meanwhile {
     let p = policy(json!({}));
-    let (mut runs, mut held, mut seen_short, mut unseen) = (0, 0, 0, 0);
+    let mut seen = Meanwhile::default();
     for snapshot_ms in [400, 4_000, 12_000] {
         for at in (0..16_000).step_by(50) {
             let sim = world(&[RIGHT]);
             sim.with_host(&host_id(0), |h| h.snapshot_ms = snapshot_ms);
             let mut a = Saga::new(order(policy(json!({ "snapshot": "15s" })), 1, "one"));
-            let mut b = Saga::new(order(p.clone(), 1, "two"));
+            let mut b = Saga::new(order(p.clone(), 1, owner));
             {
                 let world = World { hosts: &sim, disks: &sim, clock: &sim, told: &|_, _| {} };
                 let thaw = async {
@@ -441,20 +464,19 @@ fn a_thaw_by_a_second_coordinator_is_seen_unless_it_comes_within_one_hop_of_our_
                 sim.run_all(vec![Box::pin(world.act(Action::Backup, &mut a, None)), Box::pin(thaw)]);
             }
             let short = matches!(&a.verdict, Some(Verdict::Broken(BrokenReason::OtherTool(_))));
-            seen_short += usize::from(short);
-            held += usize::from(a.result().is_ok());
-            runs += 1;
+            seen.short += usize::from(short);
+            seen.held += usize::from(a.result().is_ok());
+            seen.runs += 1;
             let (from, by, thaw) = (a.frozen_from, a.frozen_by, a.thaw_from);
             if let Err(e) = compare(&sim, &p, &[a], &mut Seen::default()) {
                 let began = sim.truth()[0].thaw_began.unwrap().0;
                 let way = by.unwrap().0 - from.unwrap().0 - 1_100 + i64::try_from(CLOCKS_AGREE_MS).unwrap();
                 assert!(e.starts_with("a false held") && began >= thaw.unwrap().0 - way, "{snapshot_ms} {at}: {e}");
-                unseen += 1;
+                seen.unseen += 1;
             }
         }
     }
-    println!("a second thaw: {runs} runs, {held} held, {seen_short} seen as too short, {unseen} within one hop of our own");
-    assert!(runs == 960 && held > 300 && seen_short > 200 && unseen < 15, "{held} {seen_short} {unseen}");
+    seen
 }
 
 #[test]

@@ -40,6 +40,7 @@ pages!(
     "Freeze.Refused.NotArmed",
     "Freeze.Refused.Stopping",
     "Thaw.UnknownId",
+    "Thaw.NotYours",
     "Cloud.Refused",
     "Agent.Unreachable",
     "Config.Invalid",

@@ -87,3 +87,31 @@ fn an_answer_that_was_cut_or_mixed_is_none() {
     assert_eq!(read(&e.out[..e.out.len() / 2], asked), Err(BadAnswer::NoMarker));
     assert!(matches!(read(&e.out, Some(new_id().parse().unwrap())), Err(BadAnswer::OtherId { .. })));
 }
+
+/// One event, delivered twice: two callers under one id. The window is the first one's; only a thaw that names nobody, or its
+/// opener, ends it.
+#[test]
+fn a_thaw_by_another_name_leaves_the_window_alone() {
+    let h = host("");
+    let id = new_id();
+    assert_eq!(h.call(&["freeze", "--json", "--id", &id, "--hold", "30s", "--by", "one"]).code, Some(0));
+    let e = h.call(&["freeze", "--json", "--id", &id, "--hold", "30s", "--by", "two"]);
+    assert_eq!(answer(&e, Some(&id)).whole::<FreezeReply>("freeze").unwrap().by, "one", "the second one learns whose it is");
+    let e = h.call(&["thaw", "--json", "--id", &id, "--by", "two"]);
+    assert_eq!((e.code, answer(&e, Some(&id)).code), (Some(4), Some(Code::ThawNotYours)), "{e:?}");
+    assert!(h.engine.frozen(), "left alone");
+    let (status, body) = h.api("POST", &format!("/v1/freezes/{id}/thaw"), "{\"buy\":\"one\"}").unwrap();
+    assert_eq!((status, body["code"].as_str()), (400, Some("Usage.Invalid")), "an unknown key is not taken for nobody: {body}");
+    assert!(h.engine.frozen());
+    let e = h.call(&["thaw", "--json", "--id", &id, "--by", "one"]);
+    assert!(answer(&e, Some(&id)).whole::<ThawReply>("window").unwrap().window.state.is_unbroken(), "{e:?}");
+    frozen_times(&h, 1);
+    // What is over is told to everybody: there is nothing left to disturb.
+    let e = h.call(&["thaw", "--json", "--id", &id, "--by", "two"]);
+    assert_eq!(e.code, Some(0), "{e:?}");
+
+    let id = new_id();
+    assert_eq!(h.call(&["freeze", "--json", "--id", &id, "--hold", "30s", "--by", "one"]).code, Some(0));
+    assert_eq!(h.call(&["thaw", "--json", "--id", &id]).code, Some(0), "a person who names nobody is obeyed");
+    frozen_times(&h, 2);
+}

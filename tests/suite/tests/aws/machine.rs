@@ -81,7 +81,8 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
         ("Freeze, frozen, the answer not read", about("GetCommandInvocation", "snapfreeze-freeze"), Moment::After, 0),
         ("Snapshot, before the call", snapshot(), Moment::Before, 0),
         ("Snapshot, after the call", snapshot(), Moment::After, 0),
-        ("Thaw, sent, its reply lost", about("SendCommand", "snapfreeze-thaw"), Moment::After, 2),
+        // When the first thaw was sent is lost as well; that the snapshot came before it cannot be shown any more.
+        ("Thaw, sent, its reply lost", about("SendCommand", "snapfreeze-thaw"), Moment::After, 0),
         ("Settle, half the tags written", Match::action("CreateTags"), Moment::After, 2),
     ];
     let count = cases.len();

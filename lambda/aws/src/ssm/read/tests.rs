@@ -84,6 +84,7 @@ fn a_problem_is_a_refusal_only_by_its_exit_class() {
         let thawed = thaw(ended("Failed", out.clone()), id());
         match code {
             Code::ThawUnknownId => assert_eq!(thawed, ThawAnswer::NeverFrozen),
+            Code::ThawNotYours => assert_eq!(thawed, ThawAnswer::NotOurs),
             Code::LeftFrozen => assert!(matches!(thawed, ThawAnswer::StillFrozen(_))),
             _ => assert!(matches!(thawed, ThawAnswer::Unknown(_)), "{code}"),
         }
