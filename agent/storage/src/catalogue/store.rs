@@ -1,7 +1,7 @@
 //! Listing, finding, keeping and pruning sets. Nothing is hidden: what cannot be read is shown as such.
 
-use protocol::retain::{self, Decision, Item, Kind, Policy};
 use super::{Error, MANIFEST, Manifest, manifest, setdir};
+use protocol::retain::{self, Decision, Item, Kind, Policy};
 use protocol::tags::SetTags;
 use protocol::{BackupId, Verdict, WallMs};
 use std::os::unix::fs::MetadataExt;

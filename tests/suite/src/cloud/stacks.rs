@@ -91,7 +91,8 @@ impl Deployed {
         let arn = function["Configuration"]["FunctionArn"].as_str().expect("the function").to_owned();
         let definition = crate::house::rules::read("infra/aws/backup.asl.json").replace("${Function}", &arn);
         let role = "arn:aws:iam::123456789012:role/states";
-        let made = self.moto.json(&["stepfunctions", "create-state-machine", "--name", name, "--definition", &definition, "--role-arn", role]);
+        let made =
+            self.moto.json(&["stepfunctions", "create-state-machine", "--name", name, "--definition", &definition, "--role-arn", role]);
         let machine = made["stateMachineArn"].as_str().expect("a state machine");
         let input = json!({ "policy": policy }).to_string();
         let args = ["stepfunctions", "start-execution", "--state-machine-arn", machine, "--name", name, "--input", &input];
@@ -147,7 +148,8 @@ fn instance(aws: &Aws) -> (String, String, String) {
 
 /// `aws cloudformation create-stack`, to its end.
 fn create(aws: &Aws, stack: &str, body: &str, parameters: Option<&Value>) {
-    let mut args: Vec<String> = ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", body].map(String::from).to_vec();
+    let mut args: Vec<String> =
+        ["cloudformation", "create-stack", "--stack-name", stack, "--template-body", body].map(String::from).to_vec();
     args.extend(["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"].map(String::from));
     if let Some(p) = parameters {
         args.extend(["--parameters".into(), p.to_string()]);
@@ -176,8 +178,14 @@ fn function(stack: &Aws, double: &str, dir: &Path, timeout_s: u32) {
         "AWS_ENDPOINT_URL_EC2": double, "AWS_ENDPOINT_URL_SSM": double, "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "coordinator", "AWS_SECRET_ACCESS_KEY": "test" } });
     stack.json(&[
-        "lambda", "update-function-configuration", "--function-name", "snapfreeze-coordinator", "--environment", &environment.to_string(),
-        "--timeout", &timeout_s.to_string(),
+        "lambda",
+        "update-function-configuration",
+        "--function-name",
+        "snapfreeze-coordinator",
+        "--environment",
+        &environment.to_string(),
+        "--timeout",
+        &timeout_s.to_string(),
     ]);
 }
 
@@ -194,8 +202,14 @@ fn package(aws: &Aws, dir: &Path) -> String {
     aws.json(&["s3api", "create-bucket", "--bucket", "artefacts"]);
     let out: PathBuf = root.join("packaged.yaml");
     let o = aws.output(&[
-        "cloudformation", "package", "--template-file", &infra.join("template.yaml").to_string_lossy(), "--s3-bucket", "artefacts",
-        "--output-template-file", &out.to_string_lossy(),
+        "cloudformation",
+        "package",
+        "--template-file",
+        &infra.join("template.yaml").to_string_lossy(),
+        "--s3-bucket",
+        "artefacts",
+        "--output-template-file",
+        &out.to_string_lossy(),
     ]);
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
     std::fs::read_to_string(out).expect("the packaged template")

@@ -74,7 +74,8 @@ fn a_snapshot_that_falls_outside_the_window_is_torn_and_called_broken() {
         suite::host::sleep_ms(100);
     }
     let policy = policy_file(&fleet, &json!({ "keep": { "pending": "1ms" } }));
-    let reap = ctl(&fleet.sim.endpoint(), "us-east-1", fleet.dir.path(), &["reap", "--policy", &policy, "--yes"]).output().expect("it runs");
+    let reap =
+        ctl(&fleet.sim.endpoint(), "us-east-1", fleet.dir.path(), &["reap", "--policy", &policy, "--yes"]).output().expect("it runs");
     assert_eq!(exit(&reap), 0, "{}", said(&reap));
     let snapshots = fleet.sim.snapshots();
     assert_eq!(snapshots.len(), 2);

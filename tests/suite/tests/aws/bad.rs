@@ -33,13 +33,61 @@ fn every_bad_input_has_a_name_and_a_page_and_freezes_nothing() {
         ("unknown instance", Box::new(nothing), ids("i-00000000deadbeef0"), "Cloud.Refused", 9),
         ("stopped instance", Box::new(|f: &Fleet| f.sim.set_state(&f.members[0].id, "stopped")), plain.clone(), "Cloud.Refused", 9),
         ("instance without agent", Box::new(|f: &Fleet| f.sim.set_online(&f.members[0].id, false)), plain.clone(), "Agent.Unreachable", 10),
-        ("no volumes", Box::new(|f: &Fleet| f.sim.add_instance(Instance::new(&f.members[0].id).tag("snapfreeze", "nightly"))), plain.clone(), "Cloud.Refused", 9),
-        ("more volumes than can be excluded", Box::new(move |f: &Fleet| f.sim.add_instance(many(41))), json!({ "hold": "15s", "exclude_volumes": other_ids }), "Cloud.Refused", 9),
-        ("the data's volume is excluded", Box::new(nothing), json!({ "hold": "15s", "exclude_volumes": [m.volume] }), "Freeze.Refused.NotCovered", 4),
-        ("permission denied", Box::new(|f: &Fleet| { f.sim.fault(Rule::new(Match::action("CreateSnapshots"), Fault::AccessDenied).always()); }), plain.clone(), "Cloud.Refused", 9),
-        ("may not send commands", Box::new(|f: &Fleet| { f.sim.fault(Rule::new(Match::action("SendCommand"), Fault::AccessDenied).always()); }), plain.clone(), "Cloud.Refused", 9),
-        ("throttled before the freeze", Box::new(|f: &Fleet| { f.sim.fault(Rule::new(Match::action("CreateSnapshots"), Fault::Throttle).always()); }), plain.clone(), "Cloud.Refused", 9),
-        ("too many tags", Box::new(nothing), json!({ "hold": "15s", "tags": (0..40).map(|k| (format!("t{k}"), json!("v"))).collect::<serde_json::Map<_, _>>() }), "Cloud.Refused", 9),
+        (
+            "no volumes",
+            Box::new(|f: &Fleet| f.sim.add_instance(Instance::new(&f.members[0].id).tag("snapfreeze", "nightly"))),
+            plain.clone(),
+            "Cloud.Refused",
+            9,
+        ),
+        (
+            "more volumes than can be excluded",
+            Box::new(move |f: &Fleet| f.sim.add_instance(many(41))),
+            json!({ "hold": "15s", "exclude_volumes": other_ids }),
+            "Cloud.Refused",
+            9,
+        ),
+        (
+            "the data's volume is excluded",
+            Box::new(nothing),
+            json!({ "hold": "15s", "exclude_volumes": [m.volume] }),
+            "Freeze.Refused.NotCovered",
+            4,
+        ),
+        (
+            "permission denied",
+            Box::new(|f: &Fleet| {
+                f.sim.fault(Rule::new(Match::action("CreateSnapshots"), Fault::AccessDenied).always());
+            }),
+            plain.clone(),
+            "Cloud.Refused",
+            9,
+        ),
+        (
+            "may not send commands",
+            Box::new(|f: &Fleet| {
+                f.sim.fault(Rule::new(Match::action("SendCommand"), Fault::AccessDenied).always());
+            }),
+            plain.clone(),
+            "Cloud.Refused",
+            9,
+        ),
+        (
+            "throttled before the freeze",
+            Box::new(|f: &Fleet| {
+                f.sim.fault(Rule::new(Match::action("CreateSnapshots"), Fault::Throttle).always());
+            }),
+            plain.clone(),
+            "Cloud.Refused",
+            9,
+        ),
+        (
+            "too many tags",
+            Box::new(nothing),
+            json!({ "hold": "15s", "tags": (0..40).map(|k| (format!("t{k}"), json!("v"))).collect::<serde_json::Map<_, _>>() }),
+            "Cloud.Refused",
+            9,
+        ),
         ("a hold of 1180 s", Box::new(nothing), json!({ "hold": "1180s" }), "Config.Invalid", 2),
         ("a hold longer than the host allows", Box::new(nothing), json!({ "hold": "500s" }), "Freeze.Refused.Hold", 4),
         ("a hold too short for the hops", Box::new(nothing), json!({ "hold": "1s", "snapshot": "900ms" }), "Freeze.Refused.TooSlow", 4),

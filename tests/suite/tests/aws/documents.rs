@@ -10,7 +10,14 @@ use suite::host::{new_id, sleep_ms};
 /// Sends a document by the `aws` command line and waits for its end: status and stdout.
 fn send(aws: &Aws, instance: &str, document: &str, parameters: &Value) -> (String, String) {
     let sent = aws.json(&[
-        "ssm", "send-command", "--instance-ids", instance, "--document-name", document, "--parameters", &parameters.to_string(),
+        "ssm",
+        "send-command",
+        "--instance-ids",
+        instance,
+        "--document-name",
+        document,
+        "--parameters",
+        &parameters.to_string(),
     ]);
     let command = sent["Command"]["CommandId"].as_str().expect("a command id").to_owned();
     for _ in 0..600 {

@@ -106,11 +106,19 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     sleep_ms(16_000); // 15 s between two snapshots of a volume
     let event = json!({ "action": "backup", "policy": policy(&json!({ "hold": "5s", "snapshot": "300ms" })), "execution": "twice", "started_at": "2026-11-26T02:00:00Z" });
     let both: Vec<Value> = std::thread::scope(|s| {
-        let calls: Vec<_> = (0..2).map(|n| s.spawn({ let (d, event) = (&d, &event); move || invoke(d, event, n) })).collect();
+        let calls: Vec<_> = (0..2)
+            .map(|n| {
+                s.spawn({
+                    let (d, event) = (&d, &event);
+                    move || invoke(d, event, n)
+                })
+            })
+            .collect();
         calls.into_iter().map(|c| c.join().expect("an invocation")).collect()
     });
     judge(&d, "the same event twice");
-    let made: BTreeSet<String> = by_tag(&d.fleet.sim.snapshots(), "snapfreeze:backup-id").into_keys().filter(|id| !before.contains(id)).collect();
+    let made: BTreeSet<String> =
+        by_tag(&d.fleet.sim.snapshots(), "snapfreeze:backup-id").into_keys().filter(|id| !before.contains(id)).collect();
     let taken = d.fleet.sim.calls()[calls..].iter().filter(|c| c.action == "CreateSnapshots" && c.params["DryRun"] != "true").count();
     assert!(made.len() <= 1 && taken <= 1, "at most one set of one call: {made:?}, {taken} calls, {both:?}");
     assert!(d.fleet.freezes() - freezes <= 1, "at most one freeze: {both:?}");
@@ -123,7 +131,13 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
 fn invoke(d: &Deployed, event: &Value, n: usize) -> Value {
     let out = d.fleet.dir.path().join(format!("answer-{n}.json"));
     d.ministack.json(&[
-        "lambda", "invoke", "--function-name", "snapfreeze-coordinator", "--payload", &event.to_string(), &out.to_string_lossy(),
+        "lambda",
+        "invoke",
+        "--function-name",
+        "snapfreeze-coordinator",
+        "--payload",
+        &event.to_string(),
+        &out.to_string_lossy(),
     ]);
     serde_json::from_str(&std::fs::read_to_string(out).unwrap_or_default()).unwrap_or_default()
 }
@@ -141,9 +155,11 @@ fn rights(d: &Deployed) {
     let not_allowed: Vec<&String> = made.difference(&allowed).collect();
     assert!(not_allowed.is_empty(), "calls without a right: {not_allowed:?}");
     // What only other settings or upkeep need. Whatever else stands in the role must have been seen.
-    let elsewhere = ["ec2:DeleteSnapshot", "ec2:CopySnapshot", "ec2:ModifySnapshotAttribute", "ec2:LockSnapshot", "ec2:EnableFastSnapshotRestores"];
+    let elsewhere =
+        ["ec2:DeleteSnapshot", "ec2:CopySnapshot", "ec2:ModifySnapshotAttribute", "ec2:LockSnapshot", "ec2:EnableFastSnapshotRestores"];
     let ours = allowed.iter().filter(|a| a.starts_with("ec2:") || a.starts_with("ssm:"));
-    let unused: Vec<&String> = ours.filter(|a| !made.contains(*a) && !elsewhere.contains(&a.as_str()) && *a != "ssm:CancelCommand").collect();
+    let unused: Vec<&String> =
+        ours.filter(|a| !made.contains(*a) && !elsewhere.contains(&a.as_str()) && *a != "ssm:CancelCommand").collect();
     assert!(unused.is_empty(), "rights that nothing used: {unused:?}");
     let one_less: BTreeSet<String> = allowed.iter().filter(|a| *a != "ec2:CreateSnapshots").cloned().collect();
     assert_eq!(made.difference(&one_less).count(), 1, "the control: a right taken away is missed");

@@ -63,7 +63,9 @@ fn a_build_whose_snapshot_lies_outside_the_window_is_seen_by_the_judges() {
     let fleet = Fleet::iris(1, cloud_sim::Config::quick, &setup());
     let policy = policy_file(&fleet, &json!({ "hold": "20s" }));
     let run = |binary: &Path| {
-        ctl_by(binary, &fleet.sim.endpoint(), "us-east-1", fleet.dir.path(), &["--json", "backup", "--policy", &policy]).output().expect("it runs")
+        ctl_by(binary, &fleet.sim.endpoint(), "us-east-1", fleet.dir.path(), &["--json", "backup", "--policy", &policy])
+            .output()
+            .expect("it runs")
     };
     let out = run(&moved);
     assert_eq!(exit(&out), 0, "it believes itself: {}", said(&out));

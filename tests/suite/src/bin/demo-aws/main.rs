@@ -34,7 +34,8 @@ fn run() -> Result<(), String> {
     println!("2. The policy's schedule is due each minute; waiting for it to fire");
     let begun = Instant::now();
     let run = loop {
-        let done = d.executions().into_iter().find(|e| e["name"].as_str().is_some_and(|n| n.starts_with("nightly-")) && e["status"] != "RUNNING");
+        let done =
+            d.executions().into_iter().find(|e| e["name"].as_str().is_some_and(|n| n.starts_with("nightly-")) && e["status"] != "RUNNING");
         match done {
             Some(run) => break run,
             None if begun.elapsed() > PATIENCE => return Err(format!("no run ended: {:?}", d.function_log())),
@@ -50,7 +51,8 @@ fn run() -> Result<(), String> {
     let listed = d.moto.json(&["ec2", "describe-snapshots", "--owner-ids", "self", "--filters", "Name=tag-key,Values=snapfreeze:schema"]);
     let snapshots: Vec<&Value> = listed["Snapshots"].as_array().into_iter().flatten().collect();
     for s in &snapshots {
-        let tag = |n: &str| s["Tags"].as_array().into_iter().flatten().find(|t| t["Key"] == n).and_then(|t| t["Value"].as_str()).unwrap_or("");
+        let tag =
+            |n: &str| s["Tags"].as_array().into_iter().flatten().find(|t| t["Key"] == n).and_then(|t| t["Value"].as_str()).unwrap_or("");
         println!("   {} {} {}", s["SnapshotId"].as_str().unwrap_or_default(), tag("Name"), tag("snapfreeze:roles"));
         println!("      window {} ms, a restore starts with {}", tag("snapfreeze:window-ms"), tag("snapfreeze:restore-from"));
     }
