@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Descriptors on the file systems, opened before the freeze.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SyncSet(Vec<(PathBuf, Arc<OwnedFd>)>);
 
 /// What became of each file system. Good when nothing is `unfinished` or `failed`.

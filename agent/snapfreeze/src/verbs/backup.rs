@@ -43,6 +43,9 @@ pub async fn backup(config: &Config, args: &cli::Backup, out: Out) -> u8 {
             Err(e) => out.fail(Some(id), &e.problem()),
         };
     }
+    if let Some(set) = &ready.sync {
+        super::pages::beforehand(set).await;
+    }
     let request = FreezeRequest {
         id: ready.id,
         instances: args.instances.clone(),

@@ -17,6 +17,8 @@ const LAYOUT: Duration = Duration::from_secs(30);
 const OPEN: Duration = Duration::from_secs(10);
 /// And never more than half of what is left of the hold: the snapshot comes after it.
 const SYNC_MS: u64 = 30_000;
+/// A hook of DLM has 8 s for all of it.
+const BEFORE_MS: u64 = 3_000;
 
 /// Freezes and writes the page cache of every file system of the instances. Frozen and on the disk, or a problem after which
 /// nothing is frozen by us unless it is `Thaw.LeftFrozen`.
@@ -25,11 +27,18 @@ pub async fn freeze(caller: &Caller<'_>, request: &FreezeRequest) -> Result<Free
         Ok(s) => s,
         Err(p) => return Err(not_begun(caller, request, p).await),
     };
+    beforehand(&set).await;
     let reply = caller.freeze(request).await?;
     if reply.by != request.by {
         return Ok(reply); // somebody else's window: neither ours to use nor to thaw
     }
     write(caller, set, reply).await
+}
+
+/// What has piled up is written before the freeze, so that little is left for the window. Nothing depends on it.
+pub async fn beforehand(set: &SyncSet) {
+    let set = set.clone();
+    let _ = blocking(move || set.sync(boot_now().plus(BEFORE_MS))).await;
 }
 
 /// Everything that can fail, before the freeze.
