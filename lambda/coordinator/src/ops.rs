@@ -30,7 +30,7 @@ pub struct Run<'a> {
 pub async fn orders(fleet: &impl Fleet, policy: &Policy, run: &Run<'_>) -> Result<Vec<Order>, Problem> {
     let candidates = fleet.select(&policy.select).await?;
     if candidates.is_empty() {
-        let detail = format!("policy {} selects no host", policy.name);
+        let detail = format!("policy {} selects no host in {}", policy.name, fleet.place());
         return Err(Problem::new(Code::CloudRefused, detail).next("look at select.tags and select.ids, the region and the hosts' tags"));
     }
     let mut calls = 0;

@@ -172,6 +172,8 @@ pub trait Disks: Sync {
 /// The fleet: which hosts a policy selects. An unknown tag selects none, which is an error of whoever asks.
 pub trait Fleet: Sync {
     fn select(&self, select: &crate::policy::Select) -> impl Future<Output = Result<Vec<Candidate>, Problem>> + Send;
+    /// Where it looks, for people: the region.
+    fn place(&self) -> &str;
 }
 
 /// A host that a policy selects.

@@ -83,6 +83,10 @@ impl Disks for Ebs {
 }
 
 impl Fleet for Ebs {
+    fn place(&self) -> &str {
+        self.clients.region()
+    }
+
     async fn select(&self, select: &Select) -> Result<Vec<Candidate>, Problem> {
         Box::pin(fleet::select(&self.clients, select)).await
     }

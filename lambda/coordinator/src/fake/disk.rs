@@ -269,6 +269,10 @@ impl Disks for Sim {
 }
 
 impl Fleet for Sim {
+    fn place(&self) -> &str {
+        "the simulated world"
+    }
+
     async fn select(&self, select: &Select) -> Result<Vec<Candidate>, Problem> {
         let w = self.lock();
         let by_tag = |h: &super::Host| !select.tags.is_empty() && select.tags.iter().all(|(k, v)| h.tags.get(k) == Some(v));

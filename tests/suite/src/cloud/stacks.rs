@@ -175,8 +175,7 @@ fn function(stack: &Aws, double: &str, dir: &Path, timeout_s: u32) {
     let packaged = package(stack, dir);
     create(stack, "snapfreeze", &packaged, Some(&json!([{ "ParameterKey": "Architecture", "ParameterValue": "x86_64" }])));
     let environment = json!({ "Variables": {
-        "AWS_ENDPOINT_URL_EC2": double, "AWS_ENDPOINT_URL_SSM": double, "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "coordinator", "AWS_SECRET_ACCESS_KEY": "test" } });
+        "AWS_ENDPOINT_URL_EC2": double, "AWS_ENDPOINT_URL_SSM": double } });
     stack.json(&[
         "lambda",
         "update-function-configuration",
