@@ -83,7 +83,8 @@ pub fn of_volumes(saga: &Saga) -> Vec<(String, Tags)> {
             let host_held = saga.order.policy.held_by == HeldBy::Host;
             // What the verdict's call writes, and what a host that made the set has counted itself.
             let others: &[&str] = if host_held { &[name::VERDICT, name::REASON, name::SET_SIZE] } else { &[name::VERDICT, name::REASON] };
-            tags.retain(|k, _| k != name::NAME && !others.iter().any(|n| is(k, n)));
+            // An organisation's own tags are there since the call that made the snapshot, and the role may write none but ours now.
+            tags.retain(|k, _| k.starts_with(PREFIX) && !others.iter().any(|n| is(k, n)));
             all.push((made.snapshot.clone(), tags));
         }
     }

@@ -329,6 +329,8 @@ fn what_is_written_on_the_snapshots_is_whole_and_the_verdict_comes_last() {
     assert!(
         of.iter().all(|(_, t)| !t.contains_key("snapfreeze:verdict") && !t.contains_key("Name") && !t.keys().any(|k| k.contains("reason")))
     );
+    // The role may write no others after the creation (infra/aws/template.yaml, VerdictOnOurSnapshots).
+    assert!(of.iter().all(|(_, t)| t.keys().all(|k| k.starts_with("snapfreeze:"))), "{of:?}");
     assert_eq!(marks::verdict(&s).keys().collect::<Vec<_>>(), ["Name", "snapfreeze:verdict"]);
     assert_eq!(marks::too_many(&s), Ok(()));
     for m in &mut s.members {

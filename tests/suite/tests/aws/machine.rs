@@ -61,7 +61,7 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     // 1179 s passes, with a window that is longer than one Lambda may run: 50 s for the snapshot call, 15 s for the thaw's.
     let slow = d.fleet.sim.fault(Rule::new(Match::action("CreateSnapshots").contains("snapfreeze:frozen-at"), Fault::Slow { ms: 50_000 }));
     let late = d.fleet.sim.fault(Rule::new(Match::action("SendCommand").document("snapfreeze-thaw"), Fault::Slow { ms: 15_000 }));
-    let e = d.start("longest", &policy(&json!({ "hold": "1179s", "snapshot": "60s", "late": "5s" })));
+    let e = d.start("longest", &policy(&json!({ "hold": "1179s", "snapshot": "60s", "late": "5s", "tags": { "CostCenter": "0042" } })));
     let (status, story) = d.wait(&e, 180);
     assert_eq!((d.fleet.sim.hits(slow), d.fleet.sim.hits(late)), (1, 1), "{story}");
     assert_eq!(status, "SUCCEEDED", "{story}");
@@ -142,6 +142,16 @@ fn invoke(d: &Deployed, event: &Value, n: usize) -> Value {
     serde_json::from_str(&std::fs::read_to_string(out).unwrap_or_default()).unwrap_or_default()
 }
 
+/// Every string in it.
+fn strings(v: &Value) -> Vec<String> {
+    match v {
+        Value::String(s) => vec![s.clone()],
+        Value::Array(all) => all.iter().flat_map(strings).collect(),
+        Value::Object(all) => all.values().flat_map(strings).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => vec![],
+    }
+}
+
 /// Every call that the function made on the wire is allowed by its role, and the role allows nothing that no test needs.
 fn rights(d: &Deployed) {
     let allowed = iam_actions("CoordinatorRole");
@@ -163,6 +173,11 @@ fn rights(d: &Deployed) {
     let unused: Vec<&String> =
         ours.filter(|a| !made.contains(*a) && !elsewhere.contains(&a.as_str()) && *a != "ssm:CancelCommand").collect();
     assert!(unused.is_empty(), "rights that nothing used: {unused:?}");
+    // After the creation the role may write our own tags only.
+    let of_function = calls.iter().filter(|c| c.action == "CreateTags" && c.principal.as_deref().is_some_and(|p| p != "test"));
+    let written: BTreeSet<String> =
+        of_function.flat_map(|c| strings(&c.params)).filter(|s| s == "CostCenter" || s == "snapfreeze:verdict").collect();
+    assert_eq!(written.into_iter().collect::<Vec<_>>(), ["snapfreeze:verdict"], "tags that the role may not write");
     let one_less: BTreeSet<String> = allowed.iter().filter(|a| *a != "ec2:CreateSnapshots").cloned().collect();
     assert_eq!(made.difference(&one_less).count(), 1, "the control: a right taken away is missed");
 }
