@@ -39,8 +39,9 @@ verdict broken |
 
 The exit code is the first of contract order that applies: left frozen (8), freeze failed (6), snapshot failed (7), broken (3),
 refused (4, 9, 10). Two coordinators with the same order share the backup id and differ in the owner: the host's reply names the
-first one, and the other neither snapshots nor thaws. What a second one's thaw, sent in doubt, does to the first one's window is
-seen when the host's window is shorter than what was observed of it; closer to our own thaw than the order's way it is not.
+first one, and the other neither snapshots nor thaws. The thaw names
+its owner as well, and the host leaves another one's window alone (`Thaw.NotYours`). A thaw without a name, a person's, is seen when
+the host's window is shorter than what was observed of it; closer to our own thaw than the order's way it is not.
 ";
 
 fn order(held_by: &str) -> Order {
@@ -162,6 +163,7 @@ fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("thawed: unbroken", thawed(ThawAnswer::Thawed(window(id, WindowState::Unbroken)))),
         ("thawed: broken", thawed(ThawAnswer::Thawed(window(id, WindowState::Broken(BrokenReason::HoldExpired))))),
         ("thawed: never frozen", thawed(ThawAnswer::NeverFrozen)),
+        ("thawed: another owner's", thawed(ThawAnswer::NotOurs)),
         ("thawed: still frozen", thawed(ThawAnswer::StillFrozen(no(Code::LeftFrozen)))),
         ("thawed: unknown", thawed(ThawAnswer::Unknown("no answer".into()))),
         ("found: all", Outcome::Found(Ok(listed(State::Pending)))),
