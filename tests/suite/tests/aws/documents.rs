@@ -5,7 +5,7 @@ use protocol::wire::Facts;
 use serde_json::Value;
 use suite::cloud::fleet::{Fleet, setup};
 use suite::cloud::tools::{Aws, tool_or_skip};
-use suite::host::{new_id, sleep_ms};
+use suite::host::{Setup, new_id, sleep_ms};
 
 /// Sends a document by the `aws` command line and waits for its end: status and stdout.
 fn send(aws: &Aws, instance: &str, document: &str, parameters: &Value) -> (String, String) {
@@ -30,6 +30,28 @@ fn send(aws: &Aws, instance: &str, document: &str, parameters: &Value) -> (Strin
         }
     }
     panic!("{document} never ended");
+}
+
+/// The contract of AWS Data Lifecycle Manager, as it calls the document: pre, its snapshots, post.
+#[test]
+fn the_dlm_document_freezes_at_pre_and_thaws_at_post() {
+    let Some(program) = tool_or_skip("aws", "aws", "the_dlm_document_freezes_at_pre_and_thaws_at_post") else { return };
+    let fleet = Fleet::iris(1, cloud_sim::Config::quick, &Setup { window: "wd_suspend_limit = \"600s\"\n".into(), ..setup() });
+    let aws = Aws { region: fleet.sim.config().region.clone(), ..Aws::new(&program, &fleet.sim.endpoint()) };
+    let m = &fleet.members[0];
+    let id = new_id();
+    let ask =
+        |id: &str, command: &str| send(&aws, &m.id, "snapfreeze-dlm", &serde_json::json!({ "executionId": [id], "command": [command] }));
+    let (status, out) = ask("None", "dry-run");
+    assert_eq!((status.as_str(), m.host.engine.frozen()), ("Success", false), "{out}");
+    let (status, out) = ask(&id, "pre-script");
+    assert_eq!((status.as_str(), m.host.engine.frozen()), ("Success", true), "{out}");
+    let (status, out) = ask(&id, "post-script");
+    assert_eq!((status.as_str(), m.host.engine.frozen()), ("Success", false), "{out}");
+    // The control: a post without its pre is a failure, never "fine".
+    let (status, out) = ask(&new_id(), "post-script");
+    assert_eq!(status, "Failed", "{out}");
+    assert_eq!(fleet.freezes(), 1);
 }
 
 #[test]

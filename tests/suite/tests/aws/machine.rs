@@ -51,6 +51,13 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     let test = "windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen";
     let Some(d) = Deployed::new(1, &longest(), LAMBDA_S, test) else { return };
 
+    // Silence is told apart from any schedule: a host that the policy selects and that never had a set, nobody to watch at all.
+    let watch = |with: &Value| invoke(&d, &json!({ "action": "watch", "policy": policy(with) }), 9);
+    let never = watch(&json!({}));
+    assert_eq!((&never["silent"], &never["never"][0]), (&json!(1), &json!(d.fleet.members[0].id)), "{never}");
+    let blind = watch(&json!({ "select": { "tags": { "snapfreeze": "nobody" } } }));
+    assert_eq!((&blind["silent"], &blind["blind"]), (&json!(1), &json!(true)), "{blind}");
+
     // 1180 s is refused before anything is frozen.
     let e = d.start("too-long", &policy(&json!({ "hold": "1180s" })));
     let (status, story) = d.wait(&e, 60);
@@ -71,6 +78,13 @@ fn windows_outlast_a_lambda_and_functions_die_and_no_database_stays_frozen() {
     assert_eq!(held(&d), 2, "root and data volume");
     assert!(in_window(&d.fleet, &d.fleet.members[0]));
     d.fleet.sim.clear_faults();
+
+    // Heard of now; and with the tag gone from the instance, what was heard is watched all the same.
+    let heard = watch(&json!({}));
+    assert_eq!((&heard["silent"], heard["all"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{heard}");
+    let removed = json!({ "select": { "tags": { "snapfreeze": "nobody" } } });
+    let still = watch(&removed);
+    assert_eq!((&still["blind"], still["all"].as_array().map(Vec::len)), (&json!(false), Some(1)), "its sets are watched: {still}");
 
     // The function is killed inside each step of the window. The machine goes on with Thaw and the saga as it was before.
     let about = |action: &str, document: &str| Match::action(action).document(document);
