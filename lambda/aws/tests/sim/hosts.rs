@@ -108,6 +108,19 @@ async fn a_freeze_is_refused_only_when_nothing_was_sent_or_the_agent_says_so() {
     assert!(p.detail.contains("no SSM document other-freeze in us-east-1"), "{p:?}");
 }
 
+/// A release that is half rolled out: the document is older than the function and knows no owner.
+#[tokio::test]
+async fn a_document_without_an_owner_is_thawed_by_all_the_same() {
+    let cloud = Cloud::start();
+    let call = freeze_call(new_id(), 20_000);
+    assert!(matches!(freeze(&cloud, &call).await, FreezeAnswer::Frozen(_)));
+    let older = serde_json::json!({ "schemaVersion": "2.2", "parameters": { "backupId": { "type": "String" } },
+        "mainSteps": [{ "action": "aws:runShellScript", "name": "snapfreeze",
+            "inputs": { "runCommand": ["exec /usr/bin/snapfreeze thaw --json --id {{backupId}}"] } }] });
+    cloud.sim.put_document("snapfreeze-thaw", &older.to_string()).unwrap();
+    assert!(matches!(thaw(&cloud, call.id, 20_000).await, ThawAnswer::Thawed(_)));
+}
+
 /// Facts §1.5: a freeze that nobody waits for any more may start later. The order's time and the thaw's id stop it.
 #[tokio::test]
 async fn a_freeze_that_starts_after_everybody_gave_up_freezes_nothing() {

@@ -151,7 +151,7 @@ impl Stage {
             &document("freeze", &ordered).replace("instances: { type: String }", "instances: { type: String, default: '' }"),
         )
         .unwrap();
-        sim.put_document("snapfreeze-thaw", &document("thaw", &["backupId"])).unwrap();
+        sim.put_document("snapfreeze-thaw", &document("thaw", &["backupId", "by"])).unwrap();
         Self { sim, dir }
     }
 
