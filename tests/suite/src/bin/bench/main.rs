@@ -248,7 +248,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Day, machine and load.
+/// Day, machine, load, and the priority that this was given over other work.
 fn made() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|l| l.strip_prefix("model name"));
@@ -256,7 +256,10 @@ fn made() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
-    format!("{} ({cores} × {model}, load at the end {load})", jiff::Timestamp::now().strftime("%Y-%m-%d"))
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // proc(5): nice is the 19th field, the 17th after the name in brackets.
+    let nice = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(16)).unwrap_or("unknown");
+    format!("{} ({cores} × {model}, load at the end {load}, run at nice {nice})", jiff::Timestamp::now().strftime("%Y-%m-%d"))
 }
 
 fn table(text: &mut String, rows: &[Row]) {
