@@ -193,7 +193,7 @@ fn scripts_hand_over_every_value_whole_and_end_with_the_verbs_code() {
         ("facts", with(&[]), argv(&[&["facts", "--json", "--id", ID, "--hold", "60000ms"]])),
         ("freeze", with(&[("instances", "")]), argv(&[&freeze, &times])),
         ("freeze", with(&[("instances", "IRIS,B-2")]), argv(&[&freeze, &times, &["--instance", "IRIS", "--instance", "B-2"]])),
-        ("thaw", with(&[]), argv(&[&["thaw", "--json", "--id", ID]])),
+        ("thaw", with(&[]), argv(&[&["thaw", "--json", "--id", ID, "--by", "nightly 3/a"]])),
         ("status", vec![("backupId", "")], argv(&[&["status", "--json"]])),
         ("status", vec![("backupId", ID)], argv(&[&["status", "--json", "--id", ID]])),
         ("backup", with(&[("policy", "ward-7")]), argv(&[&backup, &times, &["--policy", "ward-7"]])),
