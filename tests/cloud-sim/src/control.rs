@@ -39,10 +39,10 @@ struct Traffic {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Held {
-    rule: u64,
+pub struct Held {
+    pub rule: u64,
     #[serde(default)]
-    timeout_ms: u64,
+    pub timeout_ms: u64,
 }
 
 pub async fn answer(sim: &Arc<Sim>, method: &str, path: &str, body: &[u8]) -> Reply {

@@ -1,5 +1,6 @@
 //! Rules that make a call go wrong. Each counts what it saw and what it hit.
 
+use crate::clock::boot_us;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,10 @@ impl Match {
         self.contains = Some(text.into());
         self
     }
+}
+
+impl Matching for Match {
+    type Call = Wire;
 
     fn agrees(&self, wire: &Wire) -> bool {
         let same = |want: &Option<String>, has: Option<&str>| want.as_deref().is_none_or(|w| has == Some(w));
@@ -99,12 +104,18 @@ impl Match {
     }
 }
 
+/// Says which calls of its cloud a rule is about.
+pub trait Matching {
+    type Call;
+    fn agrees(&self, call: &Self::Call) -> bool;
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct Rule<M = Match, F = Fault> {
     #[serde(rename = "match")]
-    pub matches: Match,
-    pub fault: Fault,
+    pub matches: M,
+    pub fault: F,
     /// The first matching call that is hit, from 1.
     #[serde(default = "first")]
     pub nth: u64,
@@ -117,9 +128,9 @@ fn first() -> u64 {
     1
 }
 
-impl Rule {
+impl<M, F> Rule<M, F> {
     /// Hits the first matching call only.
-    pub fn new(matches: Match, fault: Fault) -> Self {
+    pub fn new(matches: M, fault: F) -> Self {
         Self { matches, fault, nth: 1, times: Some(1) }
     }
     pub fn nth(mut self, nth: u64) -> Self {
@@ -138,9 +149,9 @@ impl Rule {
 
 /// A rule and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuleState {
+pub struct RuleState<M = Match, F = Fault> {
     pub id: u64,
-    pub rule: Rule,
+    pub rule: Rule<M, F>,
     /// Calls that matched.
     pub seen: u64,
     /// Calls that it made go wrong.
@@ -149,15 +160,20 @@ pub struct RuleState {
     pub held: u64,
 }
 
-#[derive(Default)]
-pub struct Faults {
-    rules: Mutex<BTreeMap<u64, RuleState>>,
+pub struct Faults<M = Match, F = Fault> {
+    rules: Mutex<BTreeMap<u64, RuleState<M, F>>>,
     next: Mutex<u64>,
     released: watch::Sender<BTreeSet<u64>>,
 }
 
-impl Faults {
-    pub fn add(&self, rule: Rule) -> u64 {
+impl<M, F> Default for Faults<M, F> {
+    fn default() -> Self {
+        Self { rules: Mutex::default(), next: Mutex::default(), released: watch::Sender::default() }
+    }
+}
+
+impl<M: Matching + Clone, F: Clone> Faults<M, F> {
+    pub fn add(&self, rule: Rule<M, F>) -> u64 {
         let mut next = self.next.lock().expect("ids");
         *next += 1;
         self.rules.lock().expect("rules").insert(*next, RuleState { id: *next, rule, seen: 0, hits: 0, held: 0 });
@@ -171,18 +187,18 @@ impl Faults {
         self.rules.lock().expect("rules").clear();
     }
 
-    pub fn list(&self) -> Vec<RuleState> {
+    pub fn list(&self) -> Vec<RuleState<M, F>> {
         self.rules.lock().expect("rules").values().cloned().collect()
     }
 
-    pub fn get(&self, id: u64) -> Option<RuleState> {
+    pub fn get(&self, id: u64) -> Option<RuleState<M, F>> {
         self.rules.lock().expect("rules").get(&id).cloned()
     }
 
-    pub fn matching(&self, wire: &Wire) -> Vec<(u64, Fault)> {
+    pub fn matching(&self, call: &M::Call) -> Vec<(u64, F)> {
         let mut rules = self.rules.lock().expect("rules");
         let mut hit = Vec::new();
-        for state in rules.values_mut().filter(|s| s.rule.matches.agrees(wire)) {
+        for state in rules.values_mut().filter(|s| s.rule.matches.agrees(call)) {
             state.seen += 1;
             if state.seen >= state.rule.nth && state.rule.times.is_none_or(|t| state.hits < t) {
                 state.hits += 1;
@@ -219,5 +235,17 @@ impl Faults {
             }
         };
         tokio::time::timeout(timeout, there).await.is_ok()
+    }
+
+    /// The same without a runtime. `false`: none was held in time.
+    pub fn wait_held_here(&self, id: u64, timeout: Duration) -> bool {
+        let until = boot_us() + timeout.as_micros() as u64;
+        while self.get(id).is_none_or(|s| s.held == 0) {
+            if boot_us() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
     }
 }

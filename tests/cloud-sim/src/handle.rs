@@ -1,10 +1,11 @@
-//! The Rust side: starts the double on a thread of its own, so that tests with and without an async runtime use it alike.
+//! The Rust side of the double of EC2 and SSM.
 
 use crate::config::Config;
 use crate::faults::{Rule, RuleState};
 use crate::imds;
 use crate::record::{Call, Window};
 use crate::server;
+use crate::serving::Serving;
 use crate::sim::Sim;
 use crate::ssm::commands::InvocationView;
 use crate::world::{Host, Instance, Snapshot};
@@ -14,15 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 /// A running double. Dropped: the server is gone, and so are the scripts that it started.
 pub struct CloudSim {
     sim: Arc<Sim>,
-    address: SocketAddr,
-    runtime: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    serving: Serving,
 }
 
 impl CloudSim {
@@ -30,41 +27,20 @@ impl CloudSim {
     pub fn start(mut config: Config) -> io::Result<Self> {
         std::fs::create_dir_all(&config.state)?;
         config.state = config.state.canonicalize()?;
-        let (stop, stopped) = oneshot::channel();
-        let (started, start) = std::sync::mpsc::channel();
         let sim = Arc::new(Sim::new(config));
         let shared = sim.clone();
-        let thread = std::thread::Builder::new().name("cloud-sim".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
-                Err(e) => return drop(started.send(Err(e))),
-            };
-            runtime.block_on(async {
-                match server::bind(&shared.config.listen).await.and_then(|l| Ok((l.local_addr()?, l))) {
-                    Ok((address, listener)) => {
-                        let _ = started.send(Ok((address, Handle::current())));
-                        tokio::select! {
-                            () = server::accept(shared, listener, None) => {}
-                            _ = stopped => {}
-                        }
-                    }
-                    Err(e) => drop(started.send(Err(e))),
-                }
-            });
-            runtime.shutdown_timeout(Duration::from_millis(200));
-        })?;
-        let (address, runtime) = start.recv().map_err(io::Error::other)??;
-        Ok(Self { sim, address, runtime, stop: Some(stop), thread: Some(thread) })
+        let listen = shared.config.listen.clone();
+        let serving = Serving::start("cloud-sim", listen, move |listener| server::accept(shared, listener, None))?;
+        Ok(Self { sim, serving })
     }
 
     /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL` and its like.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.serving.address)
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address
     }
 
     pub fn config(&self) -> &Config {
@@ -92,7 +68,7 @@ impl CloudSim {
 
     /// Replaces the one of the same id. With `imds`, [`Self::imds`] is there afterwards.
     pub fn add_host(&self, host: Host) {
-        add_host(&self.sim, host, &self.runtime).expect("a port for IMDS");
+        add_host(&self.sim, host, &self.serving.runtime).expect("a port for IMDS");
     }
 
     pub fn set_online(&self, instance: &str, online: bool) {
@@ -137,14 +113,7 @@ impl CloudSim {
 
     /// Waits until a call is held by this rule. `false`: none was in time.
     pub fn wait_held(&self, rule: u64, timeout: Duration) -> bool {
-        let until = crate::clock::boot_us() + timeout.as_micros() as u64;
-        while self.sim.faults.get(rule).is_none_or(|s| s.held == 0) {
-            if crate::clock::boot_us() > until {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        true
+        self.sim.faults.wait_held_here(rule, timeout)
     }
 
     /// Others in the account draw so many tokens per second of this action's bucket.
@@ -190,12 +159,8 @@ impl CloudSim {
 pub fn add_host(sim: &Arc<Sim>, host: Host, runtime: &Handle) -> io::Result<()> {
     let id = host.id.clone();
     if host.imds && !sim.imds.lock().expect("imds").contains_key(&id) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
-        let _inside = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        sim.imds.lock().expect("imds").insert(id.clone(), endpoint);
+        let (address, listener) = Serving::port(runtime)?;
+        sim.imds.lock().expect("imds").insert(id.clone(), format!("http://{address}"));
         runtime.spawn(server::accept(sim.clone(), listener, Some(id.clone())));
     }
     let mut world = sim.world();
@@ -208,9 +173,6 @@ impl Drop for CloudSim {
     fn drop(&mut self) {
         self.clear_faults();
         crate::ssm::commands::kill_all(&self.sim);
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.serving.stop();
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 #![allow(clippy::disallowed_methods, reason = "the double is outside the agent's doors")]
 
+pub mod arm;
 mod buckets;
 mod clock;
 mod config;
@@ -27,6 +28,8 @@ mod imds;
 mod proxy;
 mod record;
 mod server;
+mod serving;
+mod shell;
 mod sim;
 mod ssm;
 mod wire;

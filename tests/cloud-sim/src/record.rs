@@ -42,10 +42,24 @@ pub struct Window {
     pub to_ms: Option<u64>,
 }
 
-#[derive(Default)]
-pub struct Record {
-    calls: Mutex<Vec<Call>>,
+/// What the record needs of a call of either cloud.
+pub trait Recorded: Clone {
+    fn number(&mut self, n: u64);
+    fn ended(&mut self, end: End, now_us: u64);
+    /// First and, if it was answered, last moment.
+    fn span(&self) -> (u64, Option<u64>);
+    fn touches(&mut self, windows: Vec<String>);
+}
+
+pub struct Record<C = Call> {
+    calls: Mutex<Vec<C>>,
     windows: Mutex<Vec<Window>>,
+}
+
+impl<C> Default for Record<C> {
+    fn default() -> Self {
+        Self { calls: Mutex::default(), windows: Mutex::default() }
+    }
 }
 
 /// How a call ended.
@@ -54,12 +68,9 @@ pub struct End {
     pub error: Option<String>,
 }
 
-impl Record {
-    pub fn begin(&self, wire: &Wire, faults: Vec<u64>) -> u64 {
-        let mut calls = self.calls.lock().expect("record");
-        let n = calls.len() as u64 + 1;
-        calls.push(Call {
-            n,
+impl Call {
+    pub fn of(wire: &Wire, faults: Vec<u64>) -> Self {
+        Self {
             service: wire.service.clone(),
             action: wire.action.clone(),
             principal: wire.principal.clone(),
@@ -69,17 +80,40 @@ impl Record {
             params: wire.params.clone(),
             in_us: wire.in_us,
             faults,
-            ..Call::default()
-        });
+            ..Self::default()
+        }
+    }
+}
+
+impl Recorded for Call {
+    fn number(&mut self, n: u64) {
+        self.n = n;
+    }
+    fn ended(&mut self, end: End, now_us: u64) {
+        self.out_us = end.status.map(|_| now_us);
+        (self.status, self.error) = (end.status, end.error);
+    }
+    fn span(&self) -> (u64, Option<u64>) {
+        (self.in_us, self.out_us)
+    }
+    fn touches(&mut self, windows: Vec<String>) {
+        self.windows = windows;
+    }
+}
+
+impl<C: Recorded> Record<C> {
+    pub fn begin(&self, mut call: C) -> u64 {
+        let mut calls = self.calls.lock().expect("record");
+        let n = calls.len() as u64 + 1;
+        call.number(n);
+        calls.push(call);
         n
     }
 
     pub fn end(&self, n: u64, end: End) {
         let mut calls = self.calls.lock().expect("record");
         if let Some(call) = calls.get_mut(n as usize - 1) {
-            call.out_us = end.status.map(|_| boot_us());
-            call.status = end.status;
-            call.error = end.error;
+            call.ended(end, boot_us());
         }
     }
 
@@ -90,13 +124,14 @@ impl Record {
         windows.push(window);
     }
 
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<C> {
         let windows = self.windows.lock().expect("windows").clone();
         let mut calls = self.calls.lock().expect("record").clone();
         for call in &mut calls {
-            let until = call.out_us.unwrap_or(u64::MAX);
-            let inside = |w: &&Window| call.in_us <= w.to_ms.map_or(u64::MAX, |t| t * 1000) && until >= w.from_ms * 1000;
-            call.windows = windows.iter().filter(inside).map(|w| w.name.clone()).collect();
+            let (from, to) = call.span();
+            let until = to.unwrap_or(u64::MAX);
+            let inside = |w: &&Window| from <= w.to_ms.map_or(u64::MAX, |t| t * 1000) && until >= w.from_ms * 1000;
+            call.touches(windows.iter().filter(inside).map(|w| w.name.clone()).collect());
         }
         calls
     }

@@ -1,7 +1,7 @@
 //! Accepts, routes, injects. Every request runs in a task of its own: a client that goes away does not undo what it asked.
 
 use crate::faults::{Fault, Moment};
-use crate::record::End;
+use crate::record::{Call, End};
 use crate::sim::Sim;
 use crate::wire::{Fail, Reply, Wire};
 use crate::{control, ec2, imds, proxy, ssm};
@@ -59,7 +59,7 @@ async fn one(sim: Arc<Sim>, request: Request<Incoming>, imds_of: Option<String>)
 
 async fn recorded(sim: &Arc<Sim>, wire: Wire, imds_of: Option<String>) -> Result<Reply, Dropped> {
     let faults = sim.faults.matching(&wire);
-    let n = sim.record.begin(&wire, faults.iter().map(|(id, _)| *id).collect());
+    let n = sim.record.begin(Call::of(&wire, faults.iter().map(|(id, _)| *id).collect()));
     let outcome = with_faults(sim, &wire, &faults, imds_of).await;
     sim.record.end(
         n,

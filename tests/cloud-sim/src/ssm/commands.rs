@@ -3,9 +3,9 @@
 use super::{need, texts};
 use crate::clock::boot_ms;
 use crate::faults::Fault;
+use crate::shell::kill_group;
 use crate::sim::Sim;
 use crate::wire::Fail;
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,12 +134,6 @@ pub fn is_cancelled(sim: &Sim, command: &str, instance: &str) -> bool {
     sim.world().commands.get(command).is_some_and(|c| c.cancelled.contains(instance))
 }
 
-pub fn kill(group: i32) {
-    if let Some(pid) = Pid::from_raw(group) {
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
-}
-
 /// What is not delivered yet never runs; what runs is killed.
 pub fn cancel(sim: &Sim, ask: &Value) -> Result<Value, Fail> {
     let (id, only) = (need(ask, "CommandId")?, texts(ask, "InstanceIds"));
@@ -156,7 +150,7 @@ pub fn cancel(sim: &Sim, ask: &Value) -> Result<Value, Fail> {
         match invocation.group {
             Some(group) => {
                 invocation.details = "Cancelling".into();
-                kill(group);
+                kill_group(group);
             }
             None => invocation.details = "Cancelled".into(),
         }
@@ -168,7 +162,7 @@ pub fn kill_all(sim: &Sim) {
     let mut world = sim.world();
     for command in world.commands.values_mut() {
         command.cancelled.extend(command.invocations.keys().cloned());
-        command.invocations.values().filter_map(|i| i.group).for_each(kill);
+        command.invocations.values().filter_map(|i| i.group).for_each(kill_group);
     }
 }
 

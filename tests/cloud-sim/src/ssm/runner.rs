@@ -1,12 +1,13 @@
 //! Runs a command on one host as the SSM agent does: delivered after a while, one script file per step in a process group of
 //! its own, killed at its time-out. It goes through every state that SSM reports.
 
-use super::commands::{Odd, StepState, change, is_cancelled, kill, terminal};
+use super::commands::{Odd, StepState, change, is_cancelled, terminal};
 use super::documents::{Resolved, Step};
 use super::nodes;
-use super::script::{Script, interpreter, prepare};
+use super::script::{Script, prepare};
 use super::send::Parameters;
 use crate::clock::wall_ms;
+use crate::shell::{interpreter, kill_group, search_path};
 use crate::sim::Sim;
 use crate::world::Host;
 use std::fs::File;
@@ -180,9 +181,9 @@ async fn execute(sim: &Arc<Sim>, run: &Run, host: &Host, script: &Script, dir: &
     std::fs::create_dir_all(dir)?;
     let (file, stdout, stderr) = (dir.join("_script.sh"), dir.join("stdout"), dir.join("stderr"));
     std::fs::write(&file, &script.text)?;
-    let program = interpreter(&script.text);
-    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let path = host.path_prefix.as_ref().map_or_else(|| path.to_owned(), |p| format!("{}:{path}", p.display()));
+    // The agent runs `sh -c FILE`, so that a first line `#!…` decides.
+    let program = interpreter(&script.text, "/bin/sh");
+    let path = search_path(host.path_prefix.as_deref());
     // Output goes to files: a child that stays behind keeps no pipe open, and the command ends with its script.
     let mut command = tokio::process::Command::new(&program[0]);
     command.args(&program[1..]).arg(&file).env_clear().env("PATH", path).envs(&host.env).envs(&script.env);
@@ -199,7 +200,7 @@ async fn execute(sim: &Arc<Sim>, run: &Run, host: &Host, script: &Script, dir: &
     let status = match waited {
         Ok(status) => status?,
         Err(_) => {
-            group.into_iter().for_each(kill);
+            group.into_iter().for_each(kill_group);
             child.wait().await?
         }
     };

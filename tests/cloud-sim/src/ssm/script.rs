@@ -2,6 +2,7 @@
 
 use super::documents::{Content, Step};
 use super::send::Parameters;
+use crate::shell::rewrite;
 use crate::world::Host;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub fn prepare(content: &Content, step: &Step, parameters: &Parameters, host: &H
         Some(Value::String(one)) => lines.extend(paste(one, &pasted)),
         _ => {}
     }
-    let text = rewrite(&lines.join("\n"), host);
+    let text = rewrite(&lines.join("\n"), &host.paths);
     let input = |key: &str| match step.inputs.get(key) {
         Some(Value::String(s)) => Some(Value::String(paste(s, &pasted).join(""))),
         other => other.cloned(),
@@ -70,35 +71,6 @@ fn paste(line: &str, parameters: &Parameters) -> Vec<String> {
     }
     out.push_str(rest);
     vec![out]
-}
-
-/// The host's own paths in place of absolute ones: whole paths only, `/usr/bin/x` not in `/usr/bin/xy` nor in `/opt/usr/bin/x`.
-fn rewrite(text: &str, host: &Host) -> String {
-    let part = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-    let mut text = text.to_owned();
-    for (from, to) in &host.paths {
-        let (mut out, mut rest) = (String::new(), text.as_str());
-        while let Some(at) = rest.find(from.as_str()) {
-            let (before, after) = (&rest[..at], &rest[at + from.len()..]);
-            let joined = before.chars().next_back().or(out.chars().next_back()).is_some_and(part) || after.chars().next().is_some_and(part);
-            out.push_str(before);
-            out.push_str(if joined { from } else { to.to_str().unwrap_or(from) });
-            rest = after;
-        }
-        out.push_str(rest);
-        text = out;
-    }
-    text
-}
-
-/// The agent runs `sh -c FILE`, so that a first line `#!…` decides. Here the interpreter is started with the file, because
-/// executing a file that was just written fails while another thread forks ("text file busy").
-pub fn interpreter(text: &str) -> Vec<String> {
-    let first = text.lines().next().unwrap_or_default();
-    match first.strip_prefix("#!").map(str::trim).filter(|s| !s.is_empty()) {
-        Some(line) => line.split_whitespace().map(str::to_owned).collect(),
-        None => vec!["/bin/sh".into()],
-    }
 }
 
 #[cfg(test)]
@@ -152,7 +124,8 @@ mainSteps:
 
     #[test]
     fn the_first_line_chooses_the_interpreter() {
-        assert_eq!(interpreter("echo"), ["/bin/sh"]);
-        assert_eq!(interpreter("#!/bin/bash -e\necho"), ["/bin/bash", "-e"]);
+        use crate::shell::interpreter;
+        assert_eq!(interpreter("echo", "/bin/sh"), ["/bin/sh"]);
+        assert_eq!(interpreter("#!/bin/bash -e\necho", "/bin/sh"), ["/bin/bash", "-e"]);
     }
 }
