@@ -4,17 +4,13 @@
 //! carry single calls and hold no policy; `lambda` is the function of the state machine, `bin/bootstrap.rs` its process.
 
 pub mod client;
-pub mod clock;
 pub mod ebs;
 pub mod ebs_helper;
 pub mod fail;
 pub mod lambda;
-pub mod limiter;
 mod readonly;
 pub mod ssm;
 
 pub use client::{Clients, Settings};
-pub use clock::WallClock;
 pub use ebs::Ebs;
-pub use limiter::Limiter;
 pub use ssm::Ssm;

@@ -1,5 +1,6 @@
 //! Everything that can be known to go wrong, before anything is frozen: a pure rule over what hosts and cloud said.
 
+use crate::cloud::rules;
 use crate::marks;
 use crate::order::Order;
 use crate::policy::{HeldBy, MemberRule};
@@ -8,10 +9,6 @@ use crate::saga::{Inspected, Member, minus, plus};
 use protocol::wire::{Frozen, Phase, Problem};
 use protocol::{Code, WallMs};
 
-/// EC2 API reference, `InstanceSpecification.ExcludeDataVolumeIds`: at most 40.
-pub const EXCLUDE_MAX: usize = 40;
-/// EC2 error codes, `SnapshotCreationPerVolumeRateExceeded`: wait at least 15 s between snapshots of a volume.
-pub const PER_VOLUME_MS: u64 = 15_000;
 /// IRIS waits about 1 s for a full cycle of its write daemon.
 const FREEZE_MS: u64 = 1_000;
 /// Protocol rule 6: a host whose clock is more than 5 s before the order refuses it.
@@ -20,6 +17,7 @@ const SKEW_MS: i64 = 5_000;
 /// When the freeze may be sent, or why never.
 pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, Problem> {
     let mut slot = order.slot;
+    let spacing = rules(order.cloud).per_volume_ms;
     for m in members {
         let on = |p: Problem| Problem { detail: format!("{}: {}", m.target.id, p.detail), ..p };
         let plan = m
@@ -28,8 +26,8 @@ pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, P
             .ok_or_else(|| on(refuse(Code::AgentUnreachable, "was not inspected", "is the SSM agent online? snapfreeze check")))?;
         host(order, plan, now).map_err(on)?;
         cloud(order, plan).map_err(on)?;
-        for v in taken(order, plan) {
-            slot = slot.max(v.last_snapshot.map_or(slot, |at| plus(at, PER_VOLUME_MS + 1_000)));
+        for v in taken(order, plan).filter(|_| spacing > 0) {
+            slot = slot.max(v.last_snapshot.map_or(slot, |at| plus(at, spacing + 1_000)));
         }
     }
     marks::trial(order, members)?;
@@ -97,9 +95,9 @@ fn cloud(order: &Order, plan: &Inspected) -> Result<(), Problem> {
     if plan.look.volumes.is_empty() {
         return Err(refuse(Code::CloudRefused, "the host has no volume that could be snapshotted", "attach its volumes, or exclude fewer"));
     }
-    let excluded = plan.look.volumes.iter().filter(|v| !v.boot && order.policy.exclude_volumes.contains(&v.volume)).count();
-    if excluded > EXCLUDE_MAX {
-        let detail = format!("{excluded} volumes to exclude, but the call takes {EXCLUDE_MAX}");
+    let excluded = plan.look.volumes.iter().filter(|v| !v.boot && v.named(&order.policy.exclude_volumes)).count();
+    if let Some(max) = rules(order.cloud).exclude_max.filter(|max| excluded > *max) {
+        let detail = format!("{excluded} volumes to exclude, but the call takes {max}");
         return Err(refuse(Code::CloudRefused, &detail, "exclude fewer volumes, or detach some"));
     }
     let set: Vec<&CloudVolume> = taken(order, plan).collect();
@@ -110,7 +108,7 @@ fn cloud(order: &Order, plan: &Inspected) -> Result<(), Problem> {
     if plan.facts.volumes.is_empty() {
         return Err(refuse(Code::RefusedNotCovered, "the agent cannot tell on which volumes the databases lie", "snapfreeze check"));
     }
-    if let Some(v) = plan.facts.volumes.iter().find(|f| !set.iter().any(|v| v.volume == f.volume)) {
+    if let Some(v) = plan.facts.volumes.iter().find(|f| !set.iter().any(|v| v.key == f.volume)) {
         let what = format!("{} ({}, {}) carries the databases and is not in the set", v.volume, v.device, v.mounts.join(", "));
         return Err(refuse(Code::RefusedNotCovered, &what, "take it out of exclude_volumes / exclude_boot, or move the data"));
     }
@@ -120,7 +118,7 @@ fn cloud(order: &Order, plan: &Inspected) -> Result<(), Problem> {
 /// The volumes that the snapshot call takes.
 pub fn taken<'a>(order: &'a Order, plan: &'a Inspected) -> impl Iterator<Item = &'a CloudVolume> {
     let p = &order.policy;
-    plan.look.volumes.iter().filter(|v| if v.boot { !p.exclude_boot } else { !p.exclude_volumes.contains(&v.volume) })
+    plan.look.volumes.iter().filter(|v| if v.boot { !p.exclude_boot } else { !v.named(&p.exclude_volumes) })
 }
 
 /// Of a mirror's members the one to back up, by its live role. With `any`: a backup member before the primary.

@@ -241,16 +241,12 @@ fn freeze_call(saga: &Saga, now: WallMs) -> FreezeCall {
 
 fn snapshot_call(saga: &Saga, member: usize, answer_by: WallMs) -> SnapshotCall {
     let p = &saga.order.policy;
-    // Of a fleet's list, what is attached here as data: EC2 refuses the root and volumes of other hosts.
-    let plan = saga.members[member].plan.as_ref();
-    let here = |x: &&String| plan.is_none_or(|i| i.look.volumes.iter().any(|v| v.volume == **x && !v.boot));
-    SnapshotCall {
-        id: saga.order.id,
-        exclude_boot: p.exclude_boot,
-        exclude_volumes: p.exclude_volumes.iter().filter(here).cloned().collect(),
-        tags: marks::at_freeze(saga, member),
-        answer_by,
-    }
+    // Of a fleet's list, what is attached here as data, by the cloud's name: EC2 refuses the root and volumes of other hosts.
+    let exclude_volumes = saga.members[member].plan.as_ref().map_or_else(
+        || p.exclude_volumes.clone(),
+        |i| i.look.volumes.iter().filter(|v| !v.boot && v.named(&p.exclude_volumes)).map(|v| v.volume.clone()).collect(),
+    );
+    SnapshotCall { id: saga.order.id, exclude_boot: p.exclude_boot, exclude_volumes, tags: marks::at_freeze(saga, member), answer_by }
 }
 
 /// So that a thaw still arrives inside the shortest hold; never less than what the call may take.

@@ -11,6 +11,7 @@
 
 pub mod act;
 pub mod admit;
+pub mod cloud;
 pub mod drive;
 pub mod fake;
 pub mod marks;
@@ -26,6 +27,7 @@ pub mod span;
 pub mod watch;
 
 pub use act::Action;
+pub use cloud::Cloud;
 pub use order::{Order, Target};
 pub use policy::Policy;
 pub use saga::{Outcome, Phase, Saga, Step};

@@ -1,13 +1,14 @@
 //! What is written on the snapshots, and when: what is known at the freeze goes into the snapshot call itself, what a restore
 //! must know of each volume follows outside the window, and the verdict comes last, with one call for the whole set.
 
+use crate::Cloud;
 use crate::admit::taken;
 use crate::order::Order;
 use crate::policy::HeldBy;
 use crate::ports::{Made, Snapshot};
 use crate::saga::{Freeze, Member, Saga, Thaw};
 use protocol::outcome::InstanceMarks;
-use protocol::tags::limits::{Cloud, check};
+use protocol::tags::limits::check;
 use protocol::tags::{PREFIX, SetTags, from_tags, name, to_tags};
 use protocol::wire::Problem;
 use protocol::{Code, JournalMark, Verdict, Window};
@@ -103,8 +104,8 @@ fn belongs(m: &Member, made: &Made) -> bool {
 
 fn of_volume(t: &mut SetTags, m: &Member, made: &Made) {
     let Some(plan) = &m.plan else { return };
-    let on_host = plan.facts.volumes.iter().find(|v| v.volume == made.volume);
     let in_cloud = plan.look.volumes.iter().find(|v| v.volume == made.volume);
+    let on_host = in_cloud.and_then(|c| plan.facts.volumes.iter().find(|v| v.volume == c.key));
     t.device = match (on_host, in_cloud) {
         (Some(h), Some(c)) => format!("{} as {}", h.device, c.device),
         (Some(h), None) => h.device.clone(),
@@ -145,18 +146,18 @@ pub fn trial(order: &Order, members: &[Member]) -> Result<(), Problem> {
         t.mount = "/x".into();
         t.volume = "vol".into();
         t.roles = vec!["data".into()];
-        fits(&m.target.id, &to_tags(&t))?;
+        fits(order.cloud, &m.target.id, &to_tags(&t))?;
     }
     Ok(())
 }
 
 /// The tags as the freeze replies made them; more than the cloud takes is thawed without a snapshot.
 pub fn too_many(saga: &Saga) -> Result<(), Problem> {
-    (0..saga.members.len()).try_for_each(|i| fits(&saga.members[i].target.id, &at_freeze(saga, i)))
+    (0..saga.members.len()).try_for_each(|i| fits(saga.order.cloud, &saga.members[i].target.id, &at_freeze(saga, i)))
 }
 
-fn fits(host: &str, tags: &Tags) -> Result<(), Problem> {
-    check(tags, Cloud::Ebs).map_err(|broken| {
+fn fits(cloud: Cloud, host: &str, tags: &Tags) -> Result<(), Problem> {
+    check(tags, cloud).map_err(|broken| {
         let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
         Problem::new(Code::CloudRefused, format!("{host}: the tags do not fit: {}", why.join("; ")))
             .next("use fewer or shorter tags in the policy and in [tags] of agent.toml")

@@ -1,6 +1,7 @@
 //! What is done around backups: orders from a policy (one per host, group or mirror, each with its start slot), and the
 //! upkeep `prune`, `reap`, `watch`. Decisions are those of `retain` and `watch`; here they are carried out through the ports.
 
+use crate::cloud::{Cloud, rules};
 use crate::marks::Tags;
 use crate::order::{Order, Target};
 use crate::policy::Policy;
@@ -22,8 +23,7 @@ pub struct Run<'a> {
     /// Made anew by every process that starts backups: the orders' owner.
     pub nonce: &'a str,
     pub started: WallMs,
-    /// Snapshot calls that the cloud refills per second.
-    pub refill_per_s: u32,
+    pub cloud: Cloud,
 }
 
 /// One order per host, group or mirror. No host at all is an error: a backup that finds nothing to back up has failed.
@@ -33,14 +33,18 @@ pub async fn orders(fleet: &impl Fleet, policy: &Policy, run: &Run<'_>) -> Resul
         let detail = format!("policy {} selects no host in {}", policy.name, fleet.place());
         return Err(Problem::new(Code::CloudRefused, detail).next("look at select.tags and select.ids, the region and the hosts' tags"));
     }
+    let rules = rules(run.cloud);
     let mut calls = 0;
     let mut made = Vec::new();
+    let volumes: BTreeMap<String, u64> = candidates.iter().map(|c| (c.target.id.clone(), c.volumes.len().max(1) as u64)).collect();
     for (key, targets) in grouped(policy, candidates) {
-        let slot = slot(run.started, calls, run.refill_per_s, policy.rate_percent);
+        let slot = slot(run.started, calls, rules.calls_per_hour, policy.rate_percent);
         // Of a mirror one member is snapshotted, of a group all.
-        calls += if policy.select.mirror_by.is_some() { 1 } else { targets.len() as u64 };
+        let of = |t: &Target| if rules.one_call { 1 } else { volumes.get(&t.id).copied().unwrap_or(1) };
+        let each = targets.iter().map(of);
+        calls += if policy.select.mirror_by.is_some() { each.max().unwrap_or(1) } else { each.sum() };
         let execution = format!("{} {key}", run.execution);
-        made.push(Order::new(policy.clone(), &execution, targets, run.nonce, run.started, slot));
+        made.push(Order::new(policy.clone(), &execution, targets, run.nonce, run.started, slot).on(run.cloud));
     }
     Ok(made)
 }

@@ -1,6 +1,6 @@
 //! One backup as it was ordered: its id is made once, here, before anything that may be retried.
 
-use crate::Policy;
+use crate::{Cloud, Policy};
 use protocol::{BackupId, WallMs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,8 @@ pub struct Target {
 pub struct Order {
     pub schema: u32,
     pub id: BackupId,
+    #[serde(default)]
+    pub cloud: Cloud,
     /// Who drives this backup, made anew by every run that starts one: a host whose freeze was asked for by another owner is
     /// not ours, even under the same id. That is how a duplicated event cannot make a second set.
     pub owner: String,
@@ -35,11 +37,17 @@ pub const OWNER_MAX: usize = 128;
 
 impl Order {
     /// `execution` names the run (execution name, schedule and time); the same run and targets give the same id.
+    /// On EBS, unless [`Order::on`] says otherwise.
     pub fn new(policy: Policy, execution: &str, mut targets: Vec<Target>, nonce: &str, made_at: WallMs, slot: WallMs) -> Self {
         targets.sort();
         let id = derive_id(execution, &targets, made_at);
         let owner: String = format!("{} {nonce}", policy.name).chars().take(OWNER_MAX).collect();
-        Self { schema: protocol::SCHEMA, id, owner, policy, targets, slot, made_at }
+        Self { schema: protocol::SCHEMA, id, cloud: Cloud::default(), owner, policy, targets, slot, made_at }
+    }
+
+    pub const fn on(mut self, cloud: Cloud) -> Self {
+        self.cloud = cloud;
+        self
     }
 }
 

@@ -103,7 +103,10 @@ pub struct Look {
 /// A volume attached to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudVolume {
+    /// The cloud's name: EBS volume id, resource id of a managed disk.
     pub volume: String,
+    /// As the host's agent names it (`VolumeFacts::volume`): the EBS volume id, `lun:3`, `os`.
+    pub key: String,
     /// As the cloud names the attachment: `/dev/sdf`, `lun:3`.
     pub device: String,
     pub boot: bool,
@@ -115,6 +118,13 @@ pub struct CloudVolume {
     pub pending_max: u32,
     /// When its last snapshot began.
     pub last_snapshot: Option<WallMs>,
+}
+
+impl CloudVolume {
+    /// Is it in this list, by either name?
+    pub fn named(&self, list: &[String]) -> bool {
+        list.iter().any(|n| *n == self.volume || *n == self.key)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What is refused before anything is frozen: each with its code, and a message that names host, value and next step.
 
-use coordinator::admit::{EXCLUDE_MAX, PER_VOLUME_MS, admit, choose};
+use coordinator::admit::{admit, choose};
+use coordinator::cloud::{Cloud, rules};
 use coordinator::fake::Host;
 use coordinator::policy::MemberRule;
 use coordinator::ports::Look;
@@ -95,9 +96,9 @@ fn every_refusal_has_its_code_and_names_host_value_and_next_step() {
 
 #[test]
 fn more_volumes_than_can_be_excluded_are_refused_by_number() {
-    let ids: Vec<String> = (0..=EXCLUDE_MAX).map(|n| format!("vol-{n}")).collect();
+    let ids: Vec<String> = (0..=rules(Cloud::Ebs).exclude_max.unwrap()).map(|n| format!("vol-{n}")).collect();
     let many = |p: &mut Inspected| {
-        for n in 0..=EXCLUDE_MAX {
+        for n in 0..=rules(Cloud::Ebs).exclude_max.unwrap() {
             let mut v = p.look.volumes[1].clone();
             v.volume = format!("vol-{n}");
             p.look.volumes.push(v);
@@ -121,7 +122,7 @@ fn a_slow_answer_of_another_host_or_of_the_cloud_is_no_clock_that_is_wrong() {
 #[test]
 fn the_slot_waits_for_the_rate_per_volume() {
     let slot = answer(json!({}), |p| p.look.volumes[1].last_snapshot = Some(plus(NOW, 500))).unwrap();
-    assert!(slot.0 - NOW.0 >= i64::try_from(PER_VOLUME_MS).unwrap() + 500, "{slot:?}");
+    assert!(slot.0 - NOW.0 >= i64::try_from(rules(Cloud::Ebs).per_volume_ms).unwrap() + 500, "{slot:?}");
     // A volume that is not taken does not matter.
     let not = answer(json!({ "exclude_boot": true }), |p| p.look.volumes[0].last_snapshot = Some(plus(NOW, 500)));
     assert_eq!(not, Ok(NOW));

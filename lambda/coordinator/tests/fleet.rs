@@ -44,7 +44,7 @@ fn run(hosts: usize, slots: bool) -> Outcome {
     let policy: Policy = serde_json::from_value(json!({ "name": "nightly", "select": { "tags": { "snapfreeze": "nightly" } },
         "hold": "60s", "rate_percent": 50 }))
     .unwrap();
-    let how = Run { execution: "run-1", nonce: "one", started: START, refill_per_s: 5 };
+    let how = Run { execution: "run-1", nonce: "one", started: START, cloud: coordinator::Cloud::Ebs };
     let mut all: Vec<Order> = sim.run(orders(&sim, &policy, &how)).unwrap();
     assert_eq!(all.len(), hosts);
     if !slots {

@@ -213,7 +213,7 @@ fn world(hosts: &[(&str, &[(&str, &str)])]) -> Sim {
 }
 
 fn backup(sim: &Sim, policy: &Policy, execution: &str) -> Vec<Saga> {
-    let run = Run { execution, nonce: "one", started: sim.now(), refill_per_s: 5 };
+    let run = Run { execution, nonce: "one", started: sim.now(), cloud: coordinator::Cloud::Ebs };
     let all = sim.run(orders(sim, policy, &run)).unwrap();
     let world = World { hosts: sim, disks: sim, clock: sim, told: &|_, _| {} };
     let one = |o| {
@@ -228,7 +228,7 @@ fn backup(sim: &Sim, policy: &Policy, execution: &str) -> Vec<Saga> {
 fn orders_are_per_host_group_or_mirror_each_with_its_slot() {
     let sim = world(&[("i-0", &[("g", "x")]), ("i-1", &[("g", "x")]), ("i-2", &[])]);
     let made = |change: Value| {
-        let run = Run { execution: "e", nonce: "n", started: NOW, refill_per_s: 5 };
+        let run = Run { execution: "e", nonce: "n", started: NOW, cloud: coordinator::Cloud::Ebs };
         sim.run(orders(&sim, &policy(change), &run))
     };
     let shape = |all: &[coordinator::Order]| all.iter().map(|o| (o.targets.len(), o.slot.0 - NOW.0)).collect::<Vec<_>>();

@@ -1,7 +1,8 @@
 //! The cloud that the verbs run on. AWS today; another one is another function here.
 
 use crate::cli::Common;
-use aws::{Clients, Ebs, Limiter, Settings, Ssm, WallClock};
+use aws::{Clients, Ebs, Settings, Ssm};
+use common::{Limiter, WallClock};
 use protocol::wire::Problem;
 use std::sync::Arc;
 

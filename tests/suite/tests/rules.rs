@@ -10,7 +10,7 @@ use suite::house::rules::*;
 const NONE: [&str; 0] = [];
 
 /// Which crates of ours a crate may depend on. Tests may use anything.
-const ROOMS: [(&str, &str, &[&str]); 11] = [
+const ROOMS: [(&str, &str, &[&str]); 13] = [
     ("agent/protocol", "protocol", &[]),
     ("agent/doors", "doors", &["protocol"]),
     ("agent/lifecycle", "lifecycle", &["protocol"]),
@@ -20,8 +20,10 @@ const ROOMS: [(&str, &str, &[&str]); 11] = [
     // The model is written after the vendor's facts, not after the agent's needs: it shares no line with it.
     ("tests/iris-sim", "iris-sim", &[]),
     ("lambda/coordinator", "coordinator", &["protocol"]),
-    ("lambda/aws", "aws", &["coordinator", "protocol"]),
-    ("lambda/ctl", "ctl", &["aws", "coordinator", "protocol"]),
+    ("lambda/common", "common", &["coordinator", "protocol"]),
+    ("lambda/aws", "aws", &["common", "coordinator", "protocol"]),
+    ("lambda/azure", "azure", &["common", "coordinator", "protocol"]),
+    ("lambda/ctl", "ctl", &["aws", "azure", "common", "coordinator", "protocol"]),
     // The cloud's double, like the engine's, shares no line with what it stands against.
     ("tests/cloud-sim", "cloud-sim", &[]),
 ];

@@ -1,11 +1,14 @@
 //! What a cloud takes as tags. Checked at Admit, so that a tag is never the reason for a failed snapshot call.
 
 use super::VALUE_MAX;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cloud {
     /// Amazon EC2 User Guide, "Tag restrictions": 50 tags, names of 128 and values of 256 characters, no name that begins with `aws:`.
+    #[default]
     Ebs,
     /// Azure Resource Manager, "Tag usage and limitations": 50 tags, names of 512 and values of 256 characters, no `<>%&\?/` in names.
     Azure,

@@ -1,7 +1,8 @@
 //! The program of `aws::ebs_helper`: run by the agent on a host, never by people.
 
-use aws::ebs_helper::{Args, Lines, run};
+use aws::ebs_helper::{Args, run};
 use clap::Parser;
+use common::helper::Lines;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use super::{Ebs, create, filter, list};
 use crate::fail::Fail;
 use aws_sdk_ec2::types::{Instance, InstanceStateName, Volume, VolumeType};
 use coordinator::Target;
-use coordinator::admit::EXCLUDE_MAX;
+use coordinator::cloud::{Cloud, rules};
 use coordinator::ports::{CloudVolume, Look, Snapshot, SnapshotCall, State};
 use protocol::Code;
 use protocol::wire::Problem;
@@ -60,6 +60,7 @@ fn cloud_volume(v: &Volume, of: &Instance, snapshots: &[Snapshot]) -> Option<Clo
         pending_max: if cold { PENDING_MAX_COLD } else { PENDING_MAX },
         last_snapshot: own().map(|s| s.started).max(),
         device,
+        key: volume.clone(),
         volume,
     })
 }
@@ -78,7 +79,7 @@ fn kind(v: &Volume) -> String {
 async fn rehearse(ebs: &Ebs, target: &Target, call: &SnapshotCall, volumes: &[CloudVolume]) -> Result<Option<Problem>, Problem> {
     let mut call = call.clone();
     call.exclude_volumes.retain(|x| volumes.iter().any(|v| v.volume == *x && !v.boot));
-    if volumes.is_empty() || call.exclude_volumes.len() > EXCLUDE_MAX {
+    if volumes.is_empty() || rules(Cloud::Ebs).exclude_max.is_some_and(|max| call.exclude_volumes.len() > max) {
         // Admission says it better than EC2's "invalid parameter".
         return Ok(None);
     }

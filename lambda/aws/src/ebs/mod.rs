@@ -10,10 +10,10 @@ mod list;
 mod look;
 
 use crate::client::Clients;
-use crate::clock::WallClock;
 use crate::fail::Fail;
 use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
 use aws_sdk_ec2::types::{Filter, InstanceSpecification, ResourceType, Tag, TagSpecification};
+use common::WallClock;
 use coordinator::Target;
 use coordinator::policy::Select;
 use coordinator::ports::{After, Candidate, Disks, Fleet, Look, Made, Shelf, Snapshot, SnapshotAnswer, SnapshotCall};

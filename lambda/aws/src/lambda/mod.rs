@@ -11,10 +11,9 @@ mod upkeep;
 pub use event::Event;
 
 use crate::client::{Clients, Settings};
-use crate::clock::WallClock;
 use crate::ebs::Ebs;
-use crate::limiter::Limiter;
 use crate::ssm::{DOCUMENTS, Ssm};
+use common::{Limiter, WallClock};
 use coordinator::ports::Clock;
 use lambda_runtime::Diagnostic;
 use protocol::wire::Problem;

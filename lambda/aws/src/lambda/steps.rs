@@ -8,8 +8,7 @@ use coordinator::ops::{Run, orders};
 use coordinator::policy::HeldBy;
 use coordinator::ports::Clock;
 use coordinator::saga::{FREEZE_ANSWER_MS, HOST_TAIL_MS, SELF_THAW_MS, THAW_TRY_MS};
-use coordinator::slot::EBS_REFILL_PER_S;
-use coordinator::{Action, Order, Phase, Policy, Saga, Step};
+use coordinator::{Action, Cloud, Order, Phase, Policy, Saga, Step};
 use futures_util::future::join_all;
 use protocol::tags::text::utc;
 use protocol::wire::Problem;
@@ -80,7 +79,7 @@ impl Call<'_> {
 
     async fn orders(&self, policy: &Policy, execution: &str, started: WallMs) -> Result<Vec<Order>, Failure> {
         let nonce = uuid::Uuid::new_v4().to_string();
-        let run = Run { execution, nonce: &nonce, started, refill_per_s: EBS_REFILL_PER_S };
+        let run = Run { execution, nonce: &nonce, started, cloud: Cloud::Ebs };
         Ok(orders(&self.ebs, policy, &run).await?)
     }
 

@@ -2,11 +2,11 @@
 
 use super::{Ssm, refused};
 use crate::fail::Fail;
-use crate::limiter::jittered;
 use aws_sdk_ssm::types::CommandInvocationStatus;
+use common::answers::{Output, Ran};
+use common::limiter::jittered;
 use coordinator::Target;
 use coordinator::ports::Clock;
-use protocol::wire::Problem;
 use protocol::{BackupId, WallMs};
 use std::collections::HashMap;
 
@@ -24,16 +24,8 @@ const SEND_AGAIN_MS: u64 = 500;
 /// Of stderr, for people.
 const STDERR_TAIL: usize = 300;
 
-/// What became of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ran {
-    /// Certainly not sent.
-    NotSent(Problem),
-    /// SSM says that it ended, somehow; what it printed.
-    Ended { status: String, stdout: String, stderr: String },
-    /// It may have run, may run, or may run later.
-    Lost(String),
-}
+/// SSM API reference, GetCommandInvocation: "the first 24,000 characters written by the plugin to stdout".
+const STDOUT_MAX: usize = 24_000;
 
 pub(super) struct Order {
     verb: &'static str,
@@ -122,8 +114,11 @@ impl Ssm {
                     let details = i.status_details().filter(|d| !d.is_empty()).map(Into::into);
                     return Ran::Ended {
                         status: details.or_else(|| i.status().map(|s| s.as_str().to_owned())).unwrap_or_default(),
-                        stdout: i.standard_output_content.unwrap_or_default(),
-                        stderr: tail(i.standard_error_content.as_deref().unwrap_or_default()),
+                        output: Output {
+                            stdout: i.standard_output_content.unwrap_or_default(),
+                            stderr: tail(i.standard_error_content.as_deref().unwrap_or_default()),
+                            kept: STDOUT_MAX,
+                        },
                     };
                 }
                 Ok(_) | Err(Fail::Lost(_)) => {}

@@ -5,14 +5,13 @@
 //! was not answered may still start later; what protects the host is its `notAfter`, and the thaw that makes the id unusable.
 
 mod ask;
-mod read;
 
 use crate::client::Clients;
-use crate::clock::WallClock;
 use crate::fail::Fail;
-use crate::limiter::Limiter;
-use ask::{Order, Ran};
+use ask::Order;
 use aws_sdk_ssm::types::{InstanceInformationFilter, InstanceInformationFilterKey, PingStatus};
+use common::answers::{self, Ran};
+use common::{Limiter, WallClock};
 use coordinator::Target;
 use coordinator::ports::{BackupAnswer, Clock, FreezeAnswer, FreezeCall, Hosts, ThawAnswer};
 use protocol::wire::{Facts, Problem};
@@ -83,12 +82,12 @@ impl Hosts for Ssm {
             ran = self.ask(order, WallMs(by.0 - TAIL_MS)) => ran,
             Err(offline) = Box::pin(self.online(target)) => return Err(offline),
         };
-        read::facts(ran, id)
+        answers::facts(ran, id)
     }
 
     async fn freeze(&self, target: &Target, call: &FreezeCall) -> FreezeAnswer {
         let order = self.frozen_by(target, call, "freeze");
-        read::freeze(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
+        answers::freeze(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
     }
 
     async fn thaw(&self, target: &Target, id: BackupId, owner: &str, by: WallMs) -> ThawAnswer {
@@ -99,12 +98,12 @@ impl Hosts for Ssm {
         if matches!(&ran, Ran::NotSent(p) if p.detail.contains("InvalidParameters")) {
             ran = self.ask(order(), until).await;
         }
-        read::thaw(ran, id)
+        answers::thaw(ran, id)
     }
 
     async fn backup(&self, target: &Target, call: &FreezeCall) -> BackupAnswer {
         let order = self.frozen_by(target, call, "backup").with("policy", call.policy.clone());
-        read::backup(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
+        answers::backup(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
     }
 }
 

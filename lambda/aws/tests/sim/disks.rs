@@ -33,7 +33,7 @@ async fn a_look_names_every_volume_and_its_last_snapshot() {
     let after = look(&cloud, "i-b").await;
     let v = of(&after, "vol-cold");
     assert_eq!(v.pending, 1);
-    let age = aws::WallClock::start().now().0 - v.last_snapshot.unwrap().0;
+    let age = common::WallClock::start().now().0 - v.last_snapshot.unwrap().0;
     assert!((-1_000..60_000).contains(&age), "{age}");
 }
 
@@ -44,7 +44,7 @@ async fn what_forbids_a_snapshot_is_known_before_the_freeze() {
 
     let (code, why) = detail(look(&cloud, "i-0123456789abcdef0").await);
     assert_eq!((code, why.as_str()), (Code::CloudRefused, "no such instance in us-east-1"));
-    let elsewhere = aws::Ebs::new(cloud.clients_in("eu-west-1", false), aws::WallClock::start());
+    let elsewhere = aws::Ebs::new(cloud.clients_in("eu-west-1", false), common::WallClock::start());
     let wrong_region = elsewhere.look(&target(HOST), &snapshot_call(new_id())).await.unwrap();
     assert_eq!(detail(wrong_region).1, "no such instance in eu-west-1");
 

@@ -49,8 +49,8 @@ async fn a_large_fleet_is_read_page_by_page() {
 async fn a_read_only_client_sends_nothing_that_changes_anything() {
     let cloud = Cloud::start();
     let clients = cloud.clients_in(REGION, true);
-    let ebs = aws::Ebs::new(clients.clone(), aws::WallClock::start());
-    let ssm = aws::Ssm::new(clients.clone(), aws::WallClock::start(), Default::default(), aws::ssm::DOCUMENTS);
+    let ebs = aws::Ebs::new(clients.clone(), common::WallClock::start());
+    let ssm = aws::Ssm::new(clients.clone(), common::WallClock::start(), Default::default(), aws::ssm::DOCUMENTS);
 
     let looked = ebs.look(&target(HOST), &snapshot_call(new_id())).await.unwrap();
     assert_eq!((looked.problem, looked.volumes.len()), (None, 3), "reading and the rehearsal pass");

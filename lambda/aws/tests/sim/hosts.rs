@@ -103,7 +103,7 @@ async fn a_freeze_is_refused_only_when_nothing_was_sent_or_the_agent_says_so() {
     let mut late = freeze_call(new_id(), 10_000);
     late.not_after = in_ms(-1_000);
     assert!(matches!(freeze(&cloud, &late).await, FreezeAnswer::Refused(p) if p.code == Code::RefusedLate));
-    let none = aws::Ssm::new(cloud.clients(), aws::WallClock::start(), Default::default(), "other-");
+    let none = aws::Ssm::new(cloud.clients(), common::WallClock::start(), Default::default(), "other-");
     let FreezeAnswer::Refused(p) = none.freeze(&target(HOST), &freeze_call(new_id(), 10_000)).await else { panic!() };
     assert!(p.detail.contains("no SSM document other-freeze in us-east-1"), "{p:?}");
 }

@@ -1,8 +1,9 @@
 //! A cloud of doubles: instances with volumes, hosts on which the real SSM documents run a stub of the agent.
 
-use aws::{Clients, Ebs, Limiter, Ssm, WallClock};
+use aws::{Clients, Ebs, Ssm};
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use cloud_sim::{CloudSim, Config, Host, Instance, Volume};
+use common::{Limiter, WallClock};
 use coordinator::Target;
 use coordinator::ports::{Clock, FreezeCall, SnapshotCall};
 use protocol::{BackupId, HoldMs, WallMs};

@@ -99,6 +99,7 @@ impl Host {
     pub fn new(id: &str) -> Self {
         let volume = |n: &str, boot| CloudVolume {
             volume: format!("vol-{id}-{n}"),
+            key: format!("vol-{id}-{n}"),
             device: if boot { "/dev/xvda".into() } else { "/dev/sdf".into() },
             boot,
             kind: "gp3 100 GiB 3000 IOPS 125 MiB/s".into(),

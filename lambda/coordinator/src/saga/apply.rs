@@ -313,7 +313,8 @@ impl Saga {
     fn not_what_was_planned(&self, m: &Member, made: &[Made]) -> Option<String> {
         let plan = m.plan.as_ref()?;
         let count = |volume: &str| made.iter().filter(|s| s.volume == volume).count();
-        if let Some(v) = plan.facts.volumes.iter().find(|v| count(&v.volume) == 0) {
+        let made_of = |key: &str| plan.look.volumes.iter().any(|v| v.key == key && count(&v.volume) > 0);
+        if let Some(v) = plan.facts.volumes.iter().find(|v| !made_of(&v.volume)) {
             return Some(format!("{}: {} carries the databases and was not snapshotted", m.target.id, v.volume));
         }
         if self.order.policy.held_by == HeldBy::Host {

@@ -13,7 +13,6 @@ use crate::policy;
 use coordinator::ops::{Run, orders};
 use coordinator::ports::{Clock, Fleet};
 use coordinator::saga::{Freeze, Thaw};
-use coordinator::slot::EBS_REFILL_PER_S;
 use coordinator::{Order, Policy, Saga};
 use futures_util::future::join_all;
 use progress::{Progress, hosts, names};
@@ -72,7 +71,7 @@ fn driver<'a>(
     store: &'a Store,
     stop: &'a Stop,
     progress: &'a Progress,
-) -> Driver<'a, aws::Ssm, aws::Ebs, aws::WallClock> {
+) -> Driver<'a, aws::Ssm, aws::Ebs, common::WallClock> {
     Driver {
         hosts: &cloud.hosts,
         disks: &cloud.disks,
@@ -95,7 +94,7 @@ async fn ordered(fleet: &impl Fleet, clock: &impl Clock, args: &Backup) -> Resul
     };
     let nonce = uuid::Uuid::new_v4().to_string();
     let execution = format!("snapfreezectl {nonce}");
-    let run = Run { execution: &execution, nonce: &nonce, started: clock.now(), refill_per_s: EBS_REFILL_PER_S };
+    let run = Run { execution: &execution, nonce: &nonce, started: clock.now(), cloud: coordinator::Cloud::Ebs };
     let mut orders = orders(fleet, &policy, &run).await?;
     if !args.instances.is_empty() {
         let wanted: BTreeSet<&str> = args.instances.iter().map(String::as_str).collect();

@@ -57,7 +57,7 @@ fn one(saga: &Saga, out: Out) -> u8 {
             plan.hop_ms
         ));
         for v in &plan.look.volumes {
-            let on_host = plan.facts.volumes.iter().find(|f| f.volume == v.volume);
+            let on_host = plan.facts.volumes.iter().find(|f| f.volume == v.key);
             t.add_row([
                 if set.contains(&v.volume.as_str()) { "take" } else { "leave" },
                 &m.target.id,

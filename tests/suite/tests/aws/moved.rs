@@ -11,7 +11,7 @@ use suite::house::rules::root;
 
 const WHERE: &str = "lambda/coordinator/src/drive.rs";
 const SOUND: &str = "            Step::Snapshot(all) => {\n                let answer_by = answer_by(saga, now);\n";
-const MOVED: &str = "            Step::Snapshot(all) => {\n                let answer_by = answer_by(saga, now);\n                for i in all {\n                    let _ = self.hosts.thaw(target(i), saga.order.id, answer_by).await;\n                }\n";
+const MOVED: &str = "            Step::Snapshot(all) => {\n                let answer_by = answer_by(saga, now);\n                for i in all {\n                    let _ = self.hosts.thaw(target(i), saga.order.id, &saga.order.owner, answer_by).await;\n                }\n";
 
 /// The tracked files in a directory of their own, with the snapshot moved behind the thaw.
 fn source(to: &Path) {

@@ -1,14 +1,14 @@
-//! `snapfreeze-ebs`: makes the snapshot call from the host itself, so that no hop lies inside the window. The agent's command
-//! snapshotter runs it; `storage::snapshot::command` describes their talk.
+//! Makes the snapshots from the host itself, so that no hop lies inside the window: `snapfreeze-ebs`, `snapfreeze-azdisk`. The
+//! agent's command snapshotter runs them; `storage::snapshot::command` describes their talk. Generic over the coordinator's ports.
 //!
-//! Before READY everything that can fail has been tried: identity, credentials, TLS, permission (a dry run with the tags). After
-//! GO there is one CreateSnapshots, sent once: [`Ready`] is used up by it. After DONE only tags are left, the verdict last. What it
+//! Before READY everything that can fail has been tried: identity, credentials, TLS, permission. After GO the snapshots are asked
+//! for once: [`Ready`] is used up by it. After DONE only tags are left, the verdict last. What it
 //! does not hear a verdict about is broken.
 
 mod ready;
 mod settle;
 
-pub use ready::{Args, Given, Ready, run};
+pub use ready::{Given, INSTANCE_ID, Place, Ready};
 
 use coordinator::ports::{Clock, Disks};
 use protocol::code::exit;

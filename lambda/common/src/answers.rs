@@ -1,16 +1,31 @@
 //! What a command's output means for each order. By the marker only; everything else is doubt.
 
-use super::ask::Ran;
 use coordinator::ports::{BackupAnswer, FreezeAnswer, Made, ThawAnswer};
 use protocol::answer::{Answer, BadAnswer, read};
 use protocol::code::exit;
 use protocol::wire::{BackupReply, Facts, FreezeReply, Problem, ThawReply};
 use protocol::{BackupId, Code};
 
-/// SSM API reference, GetCommandInvocation: "the first 24,000 characters written by the plugin to stdout".
-const STDOUT_MAX: usize = 24_000;
+/// What became of a command that a cloud was to run on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// Certainly not sent.
+    NotSent(Problem),
+    /// The cloud says that it ended, somehow; what it printed.
+    Ended { status: String, output: Output },
+    /// It may have run, may run, or may run later.
+    Lost(String),
+}
 
-pub(super) fn freeze(ran: Ran, id: BackupId) -> FreezeAnswer {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    pub stdout: String,
+    pub stderr: String,
+    /// Characters of stdout that the cloud keeps; zero: all of them.
+    pub kept: usize,
+}
+
+pub fn freeze(ran: Ran, id: BackupId) -> FreezeAnswer {
     match answer(ran, id) {
         Err(Doubt::NotSent(p)) => FreezeAnswer::Refused(p),
         Err(Doubt::Why(why)) => FreezeAnswer::Unknown(why),
@@ -26,7 +41,7 @@ pub(super) fn freeze(ran: Ran, id: BackupId) -> FreezeAnswer {
     }
 }
 
-pub(super) fn thaw(ran: Ran, id: BackupId) -> ThawAnswer {
+pub fn thaw(ran: Ran, id: BackupId) -> ThawAnswer {
     match answer(ran, id) {
         Err(Doubt::NotSent(p)) => ThawAnswer::Unknown(p.detail),
         Err(Doubt::Why(why)) => ThawAnswer::Unknown(why),
@@ -44,7 +59,7 @@ pub(super) fn thaw(ran: Ran, id: BackupId) -> ThawAnswer {
     }
 }
 
-pub(super) fn backup(ran: Ran, id: BackupId) -> BackupAnswer {
+pub fn backup(ran: Ran, id: BackupId) -> BackupAnswer {
     match answer(ran, id) {
         Err(Doubt::NotSent(p)) => BackupAnswer::Refused(p),
         Err(Doubt::Why(why)) => BackupAnswer::Unknown(why),
@@ -69,7 +84,7 @@ pub(super) fn backup(ran: Ran, id: BackupId) -> BackupAnswer {
     }
 }
 
-pub(super) fn facts(ran: Ran, id: BackupId) -> Result<Facts, Problem> {
+pub fn facts(ran: Ran, id: BackupId) -> Result<Facts, Problem> {
     let unreachable = |why: String| Problem::new(Code::AgentUnreachable, why).next("on the host: is snapfreeze installed and does it run?");
     match answer(ran, id) {
         Err(Doubt::NotSent(p)) => Err(p),
@@ -88,14 +103,18 @@ fn answer(ran: Ran, id: BackupId) -> Result<Answer, Doubt> {
     match ran {
         Ran::NotSent(p) => Err(Doubt::NotSent(p)),
         Ran::Lost(why) => Err(Doubt::Why(why)),
-        Ran::Ended { status, stdout, stderr } => read(&stdout, Some(id)).map_err(|e| Doubt::Why(unread(&e, &status, &stdout, &stderr))),
+        Ran::Ended { status, output } => read(&output.stdout, Some(id)).map_err(|e| Doubt::Why(unread(&e, &status, &output))),
     }
 }
 
-fn unread(e: &BadAnswer, status: &str, stdout: &str, stderr: &str) -> String {
+fn unread(e: &BadAnswer, status: &str, output: &Output) -> String {
+    let Output { stdout, stderr, kept } = output;
     let mut why = format!("{e}; the command ended as {status}");
-    if *e == BadAnswer::Cut || stdout.chars().count() >= STDOUT_MAX {
-        why.push_str("; its output was cut (SSM keeps 24,000 characters)");
+    if *e == BadAnswer::Cut || (*kept > 0 && stdout.chars().count() >= *kept) {
+        why.push_str("; its output was cut");
+        if *kept > 0 {
+            why.push_str(&format!(" ({kept} characters are kept)"));
+        }
     }
     if !stderr.is_empty() {
         why.push_str("; stderr ends with: ");

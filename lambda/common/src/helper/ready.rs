@@ -2,14 +2,10 @@
 
 use super::Tags;
 use super::settle::{Taken, tag};
-use crate::clock::WallClock;
-use aws_config::imds::Client as Imds;
-use aws_config::provider_config::ProviderConfig;
 use coordinator::Target;
-use coordinator::admit::{EXCLUDE_MAX, PER_VOLUME_MS};
+use coordinator::cloud::{Cloud, rules};
 use coordinator::ports::{Clock, CloudVolume, Disks, SnapshotAnswer, SnapshotCall};
-use coordinator::span;
-use protocol::tags::limits::{Cloud, check};
+use protocol::tags::limits::check;
 use protocol::tags::{SetTags, name, to_tags};
 use protocol::wire::{Problem, VolumeFacts};
 use protocol::{BackupId, Code, HoldMs, WallMs};
@@ -20,33 +16,19 @@ const LOOK_WITHIN_MS: i64 = 30_000;
 /// Not in the contract's list: for IAM, which lets an instance write tags only where its own id stands.
 pub const INSTANCE_ID: &str = "instance-id";
 
-/// Snapshots of this host's volumes in one CreateSnapshots call, for the agent's command snapshotter
-#[derive(clap::Parser, Clone, Debug)]
-#[command(
-    name = "snapfreeze-ebs",
-    version,
-    after_help = "Started by `snapfreeze backup --snapshotter command`, not by people. The instance's own role needs \
-                  infra/aws/instance.yaml.\n\
-                  Exit codes: 0 snapshots made and the verdict written · 1 no verdict was heard, or it could not be written ·\n\
-                  2 usage · 4 refused · 7 the snapshot call failed or was not answered · 9 the cloud refused before the freeze."
-)]
-pub struct Args {
-    /// Leave out the root volume
-    #[arg(long)]
+/// What is to be snapshotted, and by which cloud's rules.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub cloud: Cloud,
+    /// This host, as the cloud names it.
+    pub host: Target,
     pub exclude_boot: bool,
-    /// Leave out this volume; may be given several times
-    #[arg(long = "exclude-volume", value_name = "VOLUME")]
+    /// By either name, see `CloudVolume::named`.
     pub exclude_volumes: Vec<String>,
-    /// As the instance metadata say when left out
-    #[arg(long)]
-    pub region: Option<String>,
-    /// What the snapshot call may take at most; no shorter hold is accepted
-    #[arg(long, value_parser = span_ms, default_value = "5s", value_name = "SPAN")]
-    pub snapshot: u64,
-}
-
-fn span_ms(s: &str) -> Result<u64, String> {
-    span::parse(s).ok_or_else(|| "a time such as 5s or 1500ms".into())
+    /// What the snapshot call may take at most; milliseconds.
+    pub snapshot_ms: u64,
+    /// On every snapshot, beside what the agent says.
+    pub tags: Tags,
 }
 
 /// What the agent says about the backup, in the environment.
@@ -73,21 +55,6 @@ impl Given {
     }
 }
 
-/// Instance and region, by IMDSv2: who runs this cannot name another instance.
-pub async fn identity() -> Result<(String, String), Problem> {
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let imds = Imds::builder().configure(&ProviderConfig::without_region().with_http_client(http)).build();
-    let get = async |path: &str| {
-        let failed = |e| {
-            let why = aws_smithy_types::error::display::DisplayErrorContext(e).to_string();
-            Problem::new(Code::CloudRefused, format!("instance metadata (IMDSv2), {path}: {why}"))
-                .next("is this an EC2 instance, and are its metadata switched on?")
-        };
-        imds.get(path).await.map(|v| v.as_ref().trim().to_owned()).map_err(failed)
-    };
-    Ok((get("/latest/meta-data/instance-id").await?, get("/latest/meta-data/placement/region").await?))
-}
-
 /// The snapshot call can be sent, once.
 pub struct Ready<'a, D, C> {
     pub(super) given: Given,
@@ -95,26 +62,15 @@ pub struct Ready<'a, D, C> {
     pub(super) ms: u64,
     disks: &'a D,
     clock: &'a C,
-    target: Target,
-    exclude_boot: bool,
-    exclude_volumes: Vec<String>,
+    place: Place,
     /// All that are attached.
     attached: Vec<CloudVolume>,
 }
 
 impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
     /// Looks twice: the first look pays for credentials and TLS, the second is what a call takes.
-    pub async fn new(disks: &'a D, clock: &'a C, instance: String, args: &Args, given: Given) -> Result<Self, Problem> {
-        let mut ready = Self {
-            ms: args.snapshot,
-            target: Target { id: instance, name: String::new() },
-            exclude_boot: args.exclude_boot,
-            exclude_volumes: args.exclude_volumes.clone(),
-            attached: Vec::new(),
-            given,
-            disks,
-            clock,
-        };
+    pub async fn new(disks: &'a D, clock: &'a C, place: Place, given: Given) -> Result<Self, Problem> {
+        let mut ready = Self { ms: place.snapshot_ms, place, attached: Vec::new(), given, disks, clock };
         ready.look().await?;
         ready.admit()?;
         let before = clock.now();
@@ -122,16 +78,16 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
         ready.admit()?;
         let took = u64::try_from(clock.now().0 - before.0).unwrap_or(0);
         ready.ms = ready.ms.max(took);
-        // A volume that was detached meanwhile is none that could be excluded.
-        let attached: Vec<String> = ready.attached.iter().filter(|v| !v.boot).map(|v| v.volume.clone()).collect();
-        ready.exclude_volumes.retain(|v| attached.contains(v));
+        // By the cloud's name; a volume that was detached meanwhile is none that could be excluded.
+        let out = |v: &&CloudVolume| !v.boot && v.named(&ready.place.exclude_volumes);
+        ready.place.exclude_volumes = ready.attached.iter().filter(out).map(|v| v.volume.clone()).collect();
         Ok(ready)
     }
 
     async fn look(&mut self) -> Result<(), Problem> {
         let by = WallMs(self.clock.now().0 + LOOK_WITHIN_MS);
         let trial = self.call(to_tags(&SetTags::new(self.given.id)), by);
-        let look = self.disks.look(&self.target, &trial).await?;
+        let look = self.disks.look(&self.place.host, &trial).await?;
         match look.problem {
             Some(p) => Err(p),
             None => {
@@ -142,7 +98,7 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
     }
 
     fn taken(&self) -> impl Iterator<Item = &CloudVolume> {
-        self.attached.iter().filter(|v| if v.boot { !self.exclude_boot } else { !self.exclude_volumes.contains(&v.volume) })
+        self.attached.iter().filter(|v| if v.boot { !self.place.exclude_boot } else { !v.named(&self.place.exclude_volumes) })
     }
 
     /// The coordinator's rules (`coordinator::admit`), for backups that have none.
@@ -153,23 +109,22 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
         if set.is_empty() {
             return refuse("no volume is left to be snapshotted".into(), "exclude fewer volumes");
         }
-        if self.exclude_volumes.len() > EXCLUDE_MAX {
-            return refuse(
-                format!("{} volumes to exclude, the call takes {EXCLUDE_MAX}", self.exclude_volumes.len()),
-                "exclude fewer volumes",
-            );
+        let rules = rules(self.place.cloud);
+        let excluded = self.place.exclude_volumes.len();
+        if let Some(max) = rules.exclude_max.filter(|max| excluded > *max) {
+            return refuse(format!("{excluded} volumes to exclude, the call takes {max}"), "exclude fewer volumes");
         }
         if let Some(v) = set.iter().find(|v| v.pending >= v.pending_max) {
             let detail = format!("{} has {} snapshots that are still pending; {} may be", v.volume, v.pending, v.pending_max);
             return refuse(detail, "wait until they are complete");
         }
         let now = self.clock.now();
-        let young = |v: &&&CloudVolume| v.last_snapshot.is_some_and(|at| now.0 - at.0 < i64::try_from(PER_VOLUME_MS).unwrap_or(0));
+        let young = |v: &&&CloudVolume| v.last_snapshot.is_some_and(|at| now.0 - at.0 < i64::try_from(rules.per_volume_ms).unwrap_or(0));
         if let Some(v) = set.iter().find(young) {
-            return refuse(format!("{} was snapshotted less than {} s ago", v.volume, PER_VOLUME_MS / 1000), "wait a moment");
+            return refuse(format!("{} was snapshotted less than {} s ago", v.volume, rules.per_volume_ms / 1000), "wait a moment");
         }
         match &self.given.volumes {
-            None if self.exclude_boot || !self.exclude_volumes.is_empty() => uncovered(
+            None if self.place.exclude_boot || !self.place.exclude_volumes.is_empty() => uncovered(
                 "the agent does not say on which volumes the databases lie, so none can be left out".into(),
                 "use an agent of this version, or exclude nothing",
             ),
@@ -177,7 +132,7 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
             Some(all) if all.is_empty() => {
                 uncovered("the agent cannot tell on which volumes the databases lie".into(), "snapfreeze check; docs/ebs-helper.md")
             }
-            Some(all) => match all.iter().find(|f| !set.iter().any(|v| v.volume == f.volume)) {
+            Some(all) => match all.iter().find(|f| !set.iter().any(|v| v.key == f.volume)) {
                 None => Ok(()),
                 Some(f) => uncovered(
                     format!("{} ({}, {}) carries the databases and is not in the set", f.volume, f.device, f.mounts.join(", ")),
@@ -189,8 +144,9 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
 
     fn call(&self, tags: Tags, answer_by: WallMs) -> SnapshotCall {
         let mut tags = tags;
-        tags.insert(tag(INSTANCE_ID), self.target.id.clone());
-        SnapshotCall { id: self.given.id, exclude_boot: self.exclude_boot, exclude_volumes: self.exclude_volumes.clone(), tags, answer_by }
+        tags.extend(self.place.tags.clone());
+        let Place { exclude_boot, exclude_volumes, .. } = &self.place;
+        SnapshotCall { id: self.given.id, exclude_boot: *exclude_boot, exclude_volumes: exclude_volumes.clone(), tags, answer_by }
     }
 
     /// The one call. It is given up when the hold must be over; whatever it made then is for `reap`.
@@ -202,11 +158,11 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
         tags.insert(tag(name::SET_SIZE), size.to_string());
         let by = WallMs(self.clock.now().0.saturating_add(i64::try_from(self.given.hold.ms()).unwrap_or(i64::MAX)));
         let call = self.call(tags, by);
-        check(&call.tags, Cloud::Ebs).map_err(|broken| {
+        check(&call.tags, self.place.cloud).map_err(|broken| {
             let why: Vec<String> = broken.iter().map(ToString::to_string).collect();
             failed(format!("the tags do not fit, no snapshot was made: {}", why.join("; ")))
         })?;
-        match self.disks.snapshot(&self.target, &call).await {
+        match self.disks.snapshot(&self.place.host, &call).await {
             SnapshotAnswer::Accepted(made) if made.len() == size => Ok(Taken {
                 disks: self.disks,
                 made,
@@ -225,25 +181,4 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
 fn is_part(key: &str, name: &str) -> bool {
     let rest = key.strip_prefix(&tag(name));
     rest.is_some_and(|r| r.is_empty() || r.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok()))
-}
-
-/// The program.
-pub async fn run(args: Args, lines: &mut super::Lines) -> u8 {
-    let begun = async {
-        let given = Given::read(|name| std::env::var(name).ok())?;
-        let (instance, region) = identity().await?;
-        let region = Some(args.region.clone().unwrap_or(region));
-        let clients = crate::Clients::load(crate::Settings { region, ..Default::default() }).await?;
-        Ok::<_, Problem>((given, instance, clients))
-    };
-    let (given, instance, clients) = match begun.await {
-        Ok(x) => x,
-        Err(p) => return super::fail(&p),
-    };
-    let clock = WallClock::start();
-    let ebs = crate::Ebs::new(clients, clock);
-    match Ready::new(&ebs, &clock, instance, &args, given).await {
-        Ok(ready) => super::talk(ready, lines).await,
-        Err(p) => super::fail(&p),
-    }
 }

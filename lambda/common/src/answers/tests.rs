@@ -21,7 +21,7 @@ fn problem_of(code: &str) -> String {
     format!("{line}\nSNAPFREEZE {marker}\n")
 }
 fn ended(status: &str, stdout: impl Into<String>) -> Ran {
-    Ran::Ended { status: status.into(), stdout: stdout.into(), stderr: String::new() }
+    Ran::Ended { status: status.into(), output: Output { stdout: stdout.into(), stderr: String::new(), kept: 24_000 } }
 }
 fn frozen(id: &str) -> Value {
     json!({ "schema": 1, "id": id, "remaining_ms": 50_000, "frozen_at": 1, "freeze_ms": 9, "instances": [], "warnings": [], "by": "me" })
@@ -115,10 +115,10 @@ fn cut_output_is_called_cut_and_stderr_is_shown() {
     let cut = marked("facts", ID, &json!({ "schema": 1 })).replace("\"schema\":1}\n", "\"schema\":1, }\n");
     let p = facts(ended("Success", cut), id()).unwrap_err();
     assert!(p.detail.contains("was cut"), "{}", p.detail);
-    let long = "x".repeat(STDOUT_MAX);
+    let long = "x".repeat(24_000);
     let p = facts(ended("Success", long), id()).unwrap_err();
-    assert!(p.detail.contains("24,000"), "{}", p.detail);
-    let shell = Ran::Ended { status: "Failed".into(), stdout: String::new(), stderr: "snapfreeze: not found".into() };
+    assert!(p.detail.contains("24000 characters"), "{}", p.detail);
+    let shell = Ran::Ended { status: "Failed".into(), output: Output { stderr: "snapfreeze: not found".into(), ..Output::default() } };
     assert!(facts(shell, id()).unwrap_err().detail.ends_with("stderr ends with: snapfreeze: not found"));
 }
 

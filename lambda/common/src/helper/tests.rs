@@ -1,4 +1,4 @@
-//! The parts that decide, without a cloud; the program itself is tested in `tests/ebs_helper.rs`.
+//! The parts that decide, without a cloud; the program itself is tested in `lambda/aws/tests/ebs_helper.rs`.
 
 use super::*;
 use protocol::tags::{SetTags, to_tags};

@@ -53,8 +53,8 @@ impl<D: Disks> Taken<'_, D> {
     }
 
     fn of_volume(&self, m: &Made) -> Tags {
-        let on_host = self.on_host.iter().find(|v| v.volume == m.volume);
         let in_cloud = self.attached.iter().find(|v| v.volume == m.volume);
+        let on_host = in_cloud.and_then(|c| self.on_host.iter().find(|v| v.volume == c.key));
         let Ok(mut t) = from_tags(&self.tags) else { return Tags::new() };
         t.extra.clear();
         t.device = [on_host.map(|v| v.device.as_str()), in_cloud.map(|v| v.device.as_str())]
