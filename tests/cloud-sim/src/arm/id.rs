@@ -11,17 +11,22 @@ pub struct Target {
     /// Lower-cased: `runcommands`, `restorepoints`, `runcommand`, `instanceview`, `operations`, `diskoperations`.
     pub child: Option<String>,
     pub child_name: Option<String>,
+    /// `…/providers/Microsoft.Resources/tags/default` of the resource.
+    pub tags: bool,
 }
 
 impl Target {
     /// `None`: not a path of Microsoft.Compute that this double knows the shape of.
     pub fn parse(path: &str) -> Option<Self> {
-        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let suffix = ["providers", "Microsoft.Resources", "tags", "default"];
+        let tags = parts.len() > 4 && parts[parts.len() - 4..].iter().zip(suffix).all(|(p, s)| p.eq_ignore_ascii_case(s));
+        parts.truncate(parts.len() - if tags { 4 } else { 0 });
         let is = |n: usize, word: &str| parts.get(n).is_some_and(|p| p.eq_ignore_ascii_case(word));
         if !is(0, "subscriptions") {
             return None;
         }
-        let mut target = Self { subscription: (*parts.get(1)?).to_owned(), ..Self::default() };
+        let mut target = Self { subscription: (*parts.get(1)?).to_owned(), tags, ..Self::default() };
         let mut at = 2;
         if is(at, "resourceGroups") {
             target.group = parts.get(at + 1).map(|p| (*p).to_owned());

@@ -5,6 +5,7 @@
 //! | `snapshots.{put,get,patch,delete,list}`, `disks.{get,list}`, `vms.{get,list}`, `groups.{get,list}` | as named; lists by group and by subscription |
 //! | `run.action`; `run.{put,get,delete,list}` | `POST …/runCommand`; `…/runCommands/NAME` |
 //! | `collections.{put,get,patch,delete,list}`, `points.{put,get,delete}` | `restorePointCollections/C/restorePoints/P` |
+//! | `tags.{get,patch,put}` | `ID/providers/Microsoft.Resources/tags/default` of a VM, disk, snapshot or collection |
 //! | `operation.get` | `…/locations/L/operations/ID`, `…/DiskOperations/ID`, both with `&monitor=true` too |
 //! | `token` | `/msi/token` (IDENTITY_ENDPOINT), `POST /TENANT/oauth2/v2.0/token`, and IMDS `/metadata/identity/oauth2/token` |
 //! | `imds.instance` | IMDS `/metadata/instance…` |
@@ -14,7 +15,7 @@ use super::fault::ArmFault;
 use super::id::Target;
 use super::sim::Sim;
 use super::wire::{Ask, Fail};
-use super::{identity, imds, login, lro, points, run, snapshots, vms};
+use super::{identity, imds, login, lro, points, run, snapshots, tags, vms};
 use crate::wire::Reply;
 use std::sync::Arc;
 
@@ -35,6 +36,14 @@ pub fn classify(method: &str, path: &str, target: Option<&Target>, imds: bool) -
     }
     let Some(t) = target else { return NOTHING };
     let grouped = t.group.is_some();
+    if t.tags {
+        return match (method, grouped && t.name.is_some() && t.child.is_none()) {
+            ("GET", true) => ("tags.get", "Microsoft.Resources/tags/read"),
+            ("PATCH", true) => ("tags.patch", "Microsoft.Resources/tags/write"),
+            ("PUT", true) => ("tags.put", "Microsoft.Resources/tags/write"),
+            _ => NOTHING,
+        };
+    }
     match (method, t.kind.as_str(), t.name.is_some(), t.child.as_deref(), t.child_name.is_some()) {
         ("GET", "", ..) if !grouped && !path.trim_end_matches('/').to_ascii_lowercase().ends_with("/resourcegroups") => {
             ("subscriptions.get", "-")
@@ -124,6 +133,7 @@ pub async fn answer(sim: &Arc<Sim>, ask: &Ask, faults: &[(u64, ArmFault)], imds_
         "points.put" => points::put(sim, ask, faults),
         "points.get" => points::get(sim, ask),
         "points.delete" => points::delete(sim, ask, faults),
+        "tags.get" | "tags.patch" | "tags.put" => tags::resource(sim, ask),
         "operation.get" => lro::poll(sim, ask),
         "tenants.list" => Ok(login::tenants(sim)),
         "subscriptions.get" | "subscriptions.list" => login::subscriptions(sim, ask),

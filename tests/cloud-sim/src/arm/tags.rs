@@ -1,8 +1,11 @@
 //! Tags as ARM takes them: 50 of a resource, names to 512 and values to 256 characters, none of `<>%&\?/` in a name.
 
-use super::wire::Fail;
+use super::id;
+use super::sim::Sim;
+use super::wire::{Ask, Fail, json_reply};
+use crate::wire::Reply;
 use crate::world::Tags;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The `tags` of a body. Absent or null: none are given.
 pub fn read(body: &Value) -> Result<Option<Tags>, Fail> {
@@ -40,6 +43,35 @@ pub fn read(body: &Value) -> Result<Option<Tags>, Fail> {
         tags.insert(name.clone(), value.into());
     }
     Ok(Some(tags))
+}
+
+/// `tags/default`: PUT replaces all, PATCH does its `operation`: Merge, Replace, Delete. No operation to poll.
+pub fn resource(sim: &Sim, ask: &Ask) -> Result<Reply, Fail> {
+    let given = read(ask.body.get("properties").unwrap_or(&Value::Null))?.unwrap_or_default();
+    let mut world = sim.world();
+    let (key, world) = (id::key(&ask.id()), &mut *world);
+    let found = match ask.target().kind.as_str() {
+        "virtualmachines" => world.vms.get_mut(&key).map(|v| &mut v.tags),
+        "disks" => world.disks.get_mut(&key).map(|d| &mut d.tags),
+        "snapshots" => world.snapshots.get_mut(&key).map(|s| &mut s.tags),
+        _ => world.collections.get_mut(&key).map(|c| &mut c.tags),
+    };
+    let tags = found.ok_or_else(|| Fail::not_found(&ask.id()))?;
+    let mut new = tags.clone();
+    match (ask.op, ask.text("/operation").map(str::to_ascii_lowercase).as_deref()) {
+        ("tags.get", _) => {}
+        ("tags.put", _) | ("tags.patch", Some("replace")) => new = given,
+        ("tags.patch", Some("merge")) => new.extend(given),
+        ("tags.patch", Some("delete")) => new.retain(|k, v| given.get(k) != Some(v)),
+        _ => return Err(Fail::bad("InvalidRequestContent", "'operation' is Merge, Replace or Delete.")),
+    }
+    read(&json!({ "tags": new }))?;
+    tags.clone_from(&new);
+    let body = json!({
+        "id": format!("{}/providers/Microsoft.Resources/tags/default", ask.id()), "name": "default", "type": "Microsoft.Resources/tags",
+        "properties": { "tags": new },
+    });
+    Ok(json_reply(200, &body))
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn westeurope() -> String {
     "westeurope".into()
 }
 fn size() -> String {
-    "Standard_D4s_v5".into()
+    "Standard_D4s_v3".into()
 }
 fn running() -> String {
     "running".into()

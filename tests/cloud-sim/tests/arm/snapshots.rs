@@ -7,7 +7,7 @@ use std::fs;
 
 #[test]
 fn a_snapshot_is_accepted_then_copied_then_succeeded() {
-    let stage = Stage::quick();
+    let stage = Stage::with(|c| c.snapshots.copy_after_ms = 500);
     let got = stage.snapshot("s1", "data0");
     assert_eq!((got.status, &got.body["properties"]["provisioningState"]), (202, &json!("Updating")));
     assert!(got.headers["azure-asyncoperation"].contains("/locations/westeurope/DiskOperations/"));
@@ -32,7 +32,7 @@ fn a_snapshot_is_accepted_then_copied_then_succeeded() {
 #[test]
 fn the_bytes_are_those_of_the_copy_and_not_those_of_the_acceptance() {
     let stage = Stage::quick();
-    for (after, expected) in [(600, "changed after the 202"), (0, "bytes of data0")] {
+    for (after, expected) in [(1000, "changed after the 202"), (0, "bytes of data0")] {
         fs::write(stage.path("data0/file"), "bytes of data0").unwrap();
         stage.fault("snapshots.put", ArmFault::CopyAfter { ms: after });
         let got = stage.snapshot(&format!("s{after}"), "data0");
@@ -64,7 +64,7 @@ fn the_same_put_again_takes_no_second_copy_and_another_source_is_refused() {
 
 #[test]
 fn tags_are_replaced_by_a_patch_and_a_deletion_takes_its_time() {
-    let stage = Stage::with(|c| c.snapshots.change_ms = 150);
+    let stage = Stage::with(|c| (c.snapshots.change_ms, c.snapshots.copy_after_ms) = (400, 400));
     let path = format!("{COMPUTE}/snapshots/s1");
     let first = stage.snapshot("s1", "data0");
     assert_eq!(stage.ask("PATCH", &path, json!({ "tags": {} })).refused(), (409, "AnotherOperationInProgress"));
