@@ -1,5 +1,15 @@
 //! Azure: the coordinator's ports over managed-disk snapshots and Run Command.
 //!
-//! `id` names things (Azure's argument orders differ from call to call, so nothing here is a bare string).
+//! `id` names things (Azure's argument orders differ from call to call, so nothing here is a bare string), `credential` and `client`
+//! make every call, `fail` says what an error proves, `lro` waits for what a call began; `disks` and `run` are the ports and hold no
+//! policy.
 
+pub mod client;
+pub mod credential;
+pub mod disks;
+pub mod fail;
 pub mod id;
+pub mod lro;
+
+pub use client::{Arm, Settings};
+pub use disks::ManagedDisks;
