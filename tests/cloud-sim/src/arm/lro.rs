@@ -23,6 +23,8 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub subscription: String,
+    /// The path that was asked.
+    pub about: String,
     pub started_wall_ms: i64,
     pub ended_wall_ms: Option<i64>,
     pub state: State,
@@ -60,7 +62,14 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let (id, t) = (uuid::Uuid::new_v4().to_string(), ask.target());
-    let new = Operation { subscription: t.subscription.clone(), started_wall_ms: wall_ms(), ended_wall_ms: None, state: State::InProgress };
+    let about = ask.path.clone();
+    let new = Operation {
+        about,
+        subscription: t.subscription.clone(),
+        started_wall_ms: wall_ms(),
+        ended_wall_ms: None,
+        state: State::InProgress,
+    };
     sim.world().operations.insert(id.clone(), new);
     tokio::spawn(work(id.clone()));
     let version = ask.param("api-version").unwrap_or_default();

@@ -20,6 +20,8 @@ pub struct Ask {
     /// JSON or, of a form, an object of texts. Null if there is none.
     pub body: Value,
     pub target: Option<Target>,
+    /// `path`; of a question about an operation, the path that started it.
+    pub about: String,
     pub op: &'static str,
     /// The action of a role that the call needs; empty: none.
     pub action: &'static str,
@@ -46,6 +48,8 @@ impl Ask {
         let target = Target::parse(&path);
         let (op, action) = route::classify(parts.method.as_str(), &path, target.as_ref(), imds_of.is_some());
         let who = header("authorization").and_then(|a| a.strip_prefix("Bearer ").map(|t| sim.who(t.trim())));
+        let operation = target.as_ref().filter(|_| op == "operation.get").and_then(|t| t.child_name.clone());
+        let about = operation.and_then(|o| sim.world().operations.get(&o).map(|o| o.about.clone())).unwrap_or_else(|| path.clone());
         let host = header("host").unwrap_or_default();
         Self {
             method: parts.method.to_string(),
@@ -53,6 +57,7 @@ impl Ask {
             path,
             body,
             target,
+            about,
             op,
             action,
             who,
@@ -72,6 +77,12 @@ impl Ask {
 
     pub fn principal_name(&self) -> Option<&str> {
         self.who.as_ref().map(|w| w.name.as_str())
+    }
+
+    /// The name of what it is about: for a question about an operation, of what was asked for.
+    pub fn about_name(&self) -> String {
+        let of_operation = Target::parse(&self.about).and_then(|t| t.child_name.or(t.name));
+        of_operation.unwrap_or_default()
     }
 
     /// Of what the path ends with: the child if it has one.
@@ -113,6 +124,8 @@ pub struct ArmCall {
     pub op: String,
     pub method: String,
     pub path: String,
+    /// `path`; of a question about an operation, the path that started it.
+    pub about: String,
     /// Undecoded.
     pub query: String,
     pub body: Value,
@@ -138,6 +151,7 @@ impl ArmCall {
             op: ask.op.into(),
             method: ask.method.clone(),
             path: ask.path.clone(),
+            about: ask.about.clone(),
             query: ask.query.clone(),
             body: ask.body.clone(),
             principal: ask.principal_name().map(str::to_owned),

@@ -45,7 +45,7 @@ impl Server {
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
-    fn start(mut command: Command, port: u16, log: PathBuf, patience: Duration) -> Self {
+    pub fn start(mut command: Command, port: u16, log: PathBuf, patience: Duration) -> Self {
         let out = File::create(&log).expect("a log file");
         let err = out.try_clone().expect("a log file");
         command.stdin(Stdio::null()).stdout(out).stderr(err);

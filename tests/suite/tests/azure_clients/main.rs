@@ -1,0 +1,7 @@
+//! The double of ARM, held to what Azure's own clients make of it and to the published descriptions of its API.
+#![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
+
+mod az;
+mod prism;
+mod sdk;
+mod stage;
