@@ -7,10 +7,13 @@
 //! ```
 //!
 //! An answer that does not fit into the last line is found in the line before it, and only if its digest agrees: cut output
-//! (SSM keeps 24,000 characters, Run Command 4 KiB) is missing output, never a shorter answer.
+//! (SSM keeps 24,000 characters, Run Command 4 KiB) is missing output, never a shorter answer. With `--packed` that line is
+//! `Z` and the base64 of its deflated bytes, which is what fits through Run Command.
 
 use crate::wire::{MARKER, MARKER_MAX};
 use crate::{BackupId, Code};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -77,7 +80,8 @@ pub fn read(stdout: &str, asked: Option<BackupId>) -> Result<Answer, BadAnswer> 
         None => None,
         Some(digest) => {
             let text = lines.next().filter(|l| digest_of(l) == digest).ok_or(BadAnswer::Cut)?;
-            Some(serde_json::from_str(text).map_err(|e| BadAnswer::Damaged(e.to_string()))?)
+            let text = unpacked(text)?;
+            Some(serde_json::from_str(&text).map_err(|e| BadAnswer::Damaged(e.to_string()))?)
         }
     };
     let code = head.code.map(|c| c.parse().unwrap_or(Code::Internal));
@@ -97,6 +101,29 @@ impl Answer {
     pub fn detail(&self) -> String {
         self.body.as_ref().unwrap_or(&self.line).get("detail").and_then(|d| d.as_str()).unwrap_or_default().to_owned()
     }
+}
+
+/// What a packed line begins with; no JSON does.
+const PACKED: char = 'Z';
+/// A packed answer is never more than this, unpacked: 4 KiB deflate to a thousand times as much.
+const UNPACKED_MAX: u64 = 256 * 1024;
+
+/// A line as `--packed` prints it.
+pub fn pack(line: &str) -> String {
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    let bytes = std::io::Write::write_all(&mut deflate, line.as_bytes()).and_then(|()| deflate.finish());
+    // Writing to memory does not fail; a plain line is as good.
+    bytes.map_or_else(|_| line.to_owned(), |b| format!("{PACKED}{}", BASE64.encode(b)))
+}
+
+fn unpacked(line: &str) -> Result<std::borrow::Cow<'_, str>, BadAnswer> {
+    let Some(text) = line.strip_prefix(PACKED) else { return Ok(line.into()) };
+    let damaged = |why: String| BadAnswer::Damaged(format!("packed: {why}"));
+    let bytes = BASE64.decode(text.trim_end()).map_err(|e| damaged(e.to_string()))?;
+    let mut plain = String::new();
+    let mut inflate = std::io::Read::take(flate2::read::DeflateDecoder::new(&bytes[..]), UNPACKED_MAX + 1);
+    std::io::Read::read_to_string(&mut inflate, &mut plain).map_err(|e| damaged(e.to_string()))?;
+    if plain.len() as u64 > UNPACKED_MAX { Err(damaged("too long".into())) } else { Ok(plain.into()) }
 }
 
 /// Lower-case hexadecimal SHA-256 of a line without its end.
@@ -137,6 +164,26 @@ mod tests {
         assert!(matches!(a.whole::<serde_json::Value>("window"), Err(BadAnswer::Kind { .. })));
         let cut = two(&body).replace("\"x\":3", "\"x\":4");
         assert_eq!(read(&cut, Some(id())), Err(BadAnswer::Cut));
+    }
+
+    #[test]
+    fn a_packed_body_is_the_body_and_a_damaged_one_is_none() {
+        let marks: Vec<_> =
+            (0..40).map(|n| json!({ "region": "", "switched": format!("/iris/journal/2026112{n}.001"), "offset": n })).collect();
+        let body = json!({ "schema": 1, "type": "freeze", "instances": [{ "instance": "IRIS", "marks": marks }] }).to_string();
+        let packed = pack(&body);
+        assert!(body.len() > 2_500 && packed.len() < 1_000, "{} to {}", body.len(), packed.len());
+        assert_eq!(
+            read(&two(&packed), Some(id())).unwrap(),
+            read(&two(&body), Some(id())).map(|a| Answer { line: read(&two(&packed), None).unwrap().line, ..a }).unwrap()
+        );
+        // The digest is of the line as it was printed; one that agrees does not make nonsense an answer.
+        assert_eq!(read(&two(&packed).replacen('Z', "Zx", 1), Some(id())), Err(BadAnswer::Cut));
+        for nonsense in ["Z", "Z!!!", &packed[..packed.len() / 2]] {
+            assert!(matches!(read(&two(nonsense), Some(id())), Err(BadAnswer::Damaged(_))), "{nonsense}");
+        }
+        let bomb = pack(&format!("\"{}\"", "0".repeat(300_000)));
+        assert!(bomb.len() < 1_000 && matches!(read(&two(&bomb), Some(id())), Err(BadAnswer::Damaged(_))));
     }
 
     #[test]

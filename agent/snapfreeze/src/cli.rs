@@ -27,6 +27,9 @@ pub struct Common {
     /// One JSON object per line instead of text
     #[arg(long, global = true)]
     pub json: bool,
+    /// With --json: the line before the last one compressed, for a channel that keeps 4 KiB (Azure Run Command)
+    #[arg(long, global = true, requires = "json", hide_short_help = true)]
+    pub packed: bool,
 }
 
 #[derive(Subcommand, Debug)]

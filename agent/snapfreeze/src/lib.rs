@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> u8 {
-    let out = Out { json: cli.common.json };
+    let out = Out { json: cli.common.json, packed: cli.common.packed };
     if let Verb::Watchdog = cli.verb {
         return match watchdog::main() {
             Ok(()) => 0,

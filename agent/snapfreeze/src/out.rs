@@ -1,6 +1,6 @@
 //! What a verb says: a sentence or a table for a person, one JSON object per line with `--json`, and its exit code.
 
-use protocol::answer::digest_of;
+use protocol::answer::{digest_of, pack};
 use protocol::wire::{MARKER, MARKER_MAX, Problem};
 use protocol::{BackupId, SCHEMA};
 use serde::Serialize;
@@ -11,6 +11,8 @@ use std::io::{IsTerminal, Write};
 #[derive(Clone, Copy, Debug)]
 pub struct Out {
     pub json: bool,
+    /// Whole answers as Azure's Run Command has room for them.
+    pub packed: bool,
 }
 
 impl Out {
@@ -53,6 +55,7 @@ impl Out {
     pub fn answer(self, kind: &str, whole: &impl Serialize, small: &Value) {
         if self.json {
             let line = fitting(typed(kind, whole));
+            let line = if self.packed { pack(&line) } else { line };
             let _ = writeln!(std::io::stdout(), "{line}");
             let mut small = typed(kind, small);
             small["body"] = json!(digest_of(&line));

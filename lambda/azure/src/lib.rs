@@ -10,6 +10,8 @@ pub mod disks;
 pub mod fail;
 pub mod id;
 pub mod lro;
+pub mod run;
 
 pub use client::{Arm, Settings};
 pub use disks::ManagedDisks;
+pub use run::{Mode, RunCommand};

@@ -50,7 +50,7 @@ fn nagios(lines: &[Check], worst: Level) -> u8 {
     let bad: Vec<String> =
         lines.iter().filter(|l| l.level == worst && worst != Level::Ok).map(|l| format!("{}: {}", l.name, l.text)).collect();
     let text = if bad.is_empty() { format!("{} checks passed", lines.len()) } else { bad.join("; ") };
-    Out { json: false }.say(format!("SNAPFREEZE {word} - {}", text.replace(['\n', '|'], " ")));
+    Out { json: false, packed: false }.say(format!("SNAPFREEZE {word} - {}", text.replace(['\n', '|'], " ")));
     code
 }
 
