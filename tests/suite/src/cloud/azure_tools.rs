@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
 use super::tools::{Server, free_port, tool_or_skip, tools};
-use cloud_sim::arm::ArmSim;
+use cloud_sim::arm::{ArmCall, ArmSim};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -90,6 +90,31 @@ impl AzureSdk {
         let text = String::from_utf8_lossy(&out.stdout);
         assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
         serde_json::from_str(text.lines().last().expect("an answer")).expect("JSON")
+    }
+}
+
+/// What a request asks for, so that the requests of two clients for the same thing can be compared: method, path in lower case,
+/// and the body without what is empty and without `sku`, which `az` always names. The api-version is each client's own.
+pub fn essence(call: &ArmCall) -> Value {
+    let mut body = call.body.clone();
+    if let Some(map) = body.as_object_mut() {
+        map.remove("sku");
+    }
+    serde_json::json!([call.method, call.path.to_ascii_lowercase(), full(&body)])
+}
+
+/// Without nulls, empty lists and empty objects.
+fn full(value: &Value) -> Value {
+    let empty = |v: &Value| match v {
+        Value::Null => true,
+        Value::Array(a) => a.is_empty(),
+        Value::Object(o) => o.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), full(v))).filter(|(_, v)| !empty(v)).collect::<Map<_, _>>().into(),
+        Value::Array(list) => list.iter().map(full).collect(),
+        other => other.clone(),
     }
 }
 
@@ -228,6 +253,14 @@ fn rename(value: &mut Value, of: &str) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_essence_of_a_request_leaves_out_what_says_nothing_and_keeps_the_rest() {
+        let call = |path: &str, body: Value| essence(&ArmCall { method: "PUT".into(), path: path.into(), body, ..ArmCall::default() });
+        let a = call("/A", json!({ "sku": { "name": "x" }, "tags": {}, "properties": { "p": 1, "q": null, "r": [] } }));
+        assert_eq!(a, call("/a", json!({ "properties": { "p": 1 } })));
+        assert_ne!(a, call("/a", json!({ "properties": { "p": 2 } })));
+    }
 
     #[test]
     fn descriptions_with_parts_of_the_same_name_stay_apart() {

@@ -3,5 +3,6 @@
 
 mod az;
 mod prism;
+mod same;
 mod sdk;
 mod stage;
