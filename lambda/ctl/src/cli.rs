@@ -1,5 +1,6 @@
 //! The command line. Exit codes and verbs are the contract's; each verb's help has examples.
 
+use crate::cloud::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::BackupId;
 use std::path::PathBuf;
@@ -29,13 +30,22 @@ pub struct Cli {
 
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Region; as the AWS CLI finds it when left out
+    /// Which cloud; when left out, AWS unless Azure's resource ids, subscription or resource group are given
+    #[arg(long, global = true, env = "SNAPFREEZE_CLOUD", value_name = "CLOUD")]
+    pub cloud: Option<Kind>,
+    /// Azure: subscription id
+    #[arg(long, global = true, value_name = "ID")]
+    pub subscription: Option<String>,
+    /// Azure: only this resource group's machines, and its snapshots; the whole subscription when left out
+    #[arg(long, global = true, value_name = "NAME")]
+    pub resource_group: Option<String>,
+    /// AWS: region; as the AWS CLI finds it when left out
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
-    /// Profile of the AWS configuration
+    /// AWS: profile of the configuration
     #[arg(long, global = true, env = "AWS_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
-    /// What the names of the SSM documents begin with
+    /// AWS: what the names of the SSM documents begin with
     #[arg(long, global = true, hide_short_help = true, default_value = aws::ssm::DOCUMENTS, value_name = "PREFIX")]
     pub documents: String,
     /// One JSON object per line instead of text
@@ -49,7 +59,8 @@ pub enum Verb {
     #[command(after_help = "Ctrl-C thaws first. After a crash, `backup --resume ID` thaws and settles what was begun.\n\n\
                       Examples:\n  snapfreezectl backup --policy nightly.json\n  \
                       snapfreezectl backup --instance i-0123456789abcdef0 --hold 60s --no-wait\n  \
-                      snapfreezectl backup --policy nightly.json --dry-run      everything up to the freeze")]
+                      snapfreezectl backup --policy nightly.json --dry-run      everything up to the freeze\n  \
+                      snapfreezectl --subscription S --resource-group rg1 backup --instance db1 --hold 120s      on Azure")]
     Backup(Backup),
     /// The catalogue: one line per set
     #[command(after_help = "Examples:\n  snapfreezectl list --state held --since 7d\n  \
@@ -89,7 +100,8 @@ pub struct Backup {
     /// Policy file: JSON, as in the schedule's input
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Only these instances; of a group or mirror, all of it. Without a policy, each by itself
+    /// Only these instances (EC2 instance id, Azure resource id or machine name); of a group or mirror, all of it. Without a policy,
+    /// each by itself
     #[arg(long = "instance", value_name = "ID", required_unless_present_any = ["policy", "resume"])]
     pub instances: Vec<String>,
     /// How long a database may stay frozen, such as 60s; overrides the policy

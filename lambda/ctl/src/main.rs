@@ -10,8 +10,8 @@ mod say;
 mod verbs;
 
 use clap::Parser;
-use cli::{Cli, Common, Verb};
-use cloud::{Cloud, May};
+use cli::{Cli, Verb};
+use cloud::{Cloud, Kind, May};
 use coordinator::ports::Clock;
 use out::Out;
 use protocol::Code;
@@ -50,46 +50,56 @@ fn failed(verb: &Verb, p: &Problem, out: Out) -> u8 {
     out.problem(p)
 }
 
+/// The same for each cloud: `$c` is its ports.
+macro_rules! on {
+    ($kind:expr, $common:expr, $may:expr, |$c:ident| $do:expr) => {
+        match $kind {
+            Kind::Aws => {
+                let $c = Cloud::aws($common, $may).await?;
+                $do
+            }
+            Kind::Azure => {
+                let $c = Cloud::azure($common, $may)?;
+                $do
+            }
+        }
+    };
+}
+pub(crate) use on;
+
 async fn run(cli: &Cli, out: Out) -> Result<u8, Problem> {
     let common = &cli.common;
+    let kind = cloud::kind(common, named(&cli.verb)?.iter());
     match &cli.verb {
-        Verb::Backup(a) => backup::backup(common, a, out).await,
-        Verb::List(a) => {
-            let c = reading(common).await?;
-            catalogue::list(&c.disks, a, c.clock.now(), out).await
-        }
-        Verb::Show(a) => {
-            let c = reading(common).await?;
-            catalogue::show(&c.disks, a, c.clock.now(), out).await
-        }
-        Verb::Keep(a) => {
-            let c = Cloud::aws(common, may(!a.dry_run)).await?;
-            keep::keep(&c.disks, a, out).await
-        }
-        Verb::Prune(a) => {
-            let c = Cloud::aws(common, may(a.yes)).await?;
-            tidy::prune(&c.disks, a, c.clock.now(), out).await
-        }
-        Verb::Reap(a) => {
-            let c = Cloud::aws(common, may(a.yes)).await?;
-            tidy::reap(&c.disks, a, c.clock.now(), out).await
-        }
-        Verb::Report(a) => {
-            let c = reading(common).await?;
-            report::report(&c.disks, a, c.clock.now(), out).await
-        }
-        Verb::Watch(a) => {
-            let c = reading(common).await?;
-            report::run(&c.disks, a, c.clock.now(), out).await
-        }
+        Verb::Backup(a) => backup::backup(kind, common, a, out).await,
+        Verb::List(a) => on!(kind, common, May::Read, |c| catalogue::list(&c.disks, a, c.clock.now(), out).await),
+        Verb::Show(a) => on!(kind, common, May::Read, |c| catalogue::show(&c.disks, a, c.clock.now(), out).await),
+        Verb::Keep(a) => on!(kind, common, may(!a.dry_run), |c| keep::keep(&c.disks, a, out).await),
+        Verb::Prune(a) => on!(kind, common, may(a.yes), |c| tidy::prune(&c.disks, a, c.clock.now(), out).await),
+        Verb::Reap(a) => on!(kind, common, may(a.yes), |c| tidy::reap(&c.disks, a, c.clock.now(), out).await),
+        Verb::Report(a) => on!(kind, common, May::Read, |c| report::report(&c.disks, a, c.clock.now(), out).await),
+        Verb::Watch(a) => on!(kind, common, May::Read, |c| report::run(&c.disks, a, c.clock.now(), out).await),
         Verb::Explain { code } => Ok(help::explain(code.as_deref(), out)),
         Verb::Completions { shell } => Ok(help::completions(*shell)),
         Verb::Man { dir } => Ok(help::man(dir, out)),
     }
 }
 
-async fn reading(common: &Common) -> Result<Cloud, Problem> {
-    Cloud::aws(common, May::Read).await
+/// The ids that a verb or its policy names.
+fn named(verb: &Verb) -> Result<Vec<String>, Problem> {
+    let of = |file: &std::path::Path| policy::read(file, None).map(|p| p.select.ids);
+    match verb {
+        Verb::Backup(a) => match &a.policy {
+            Some(file) => Ok([policy::read(file, a.hold.as_deref())?.select.ids, a.instances.clone()].concat()),
+            None => Ok(a.instances.clone()),
+        },
+        Verb::Prune(a) => of(&a.policy),
+        Verb::Watch(a) => of(&a.policy),
+        Verb::Reap(cli::Reap { policy: Some(file), .. }) | Verb::Report(cli::Report { policy: Some(file), .. }) => of(file),
+        Verb::Show(a) => Ok(vec![a.id.clone()]),
+        Verb::Keep(a) => Ok(vec![a.id.clone()]),
+        _ => Ok(Vec::new()),
+    }
 }
 
 const fn may(changes: bool) -> May {

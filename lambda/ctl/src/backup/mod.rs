@@ -7,103 +7,125 @@ mod stop;
 mod store;
 
 use crate::cli::{Backup, Common};
-use crate::cloud::{Cloud, May};
+use crate::cloud::{Cloud, Kind, May, machine};
+use crate::on;
 use crate::out::{Out, usage, worst};
 use crate::policy;
 use coordinator::ops::{Run, orders};
-use coordinator::ports::{Clock, Fleet};
+use coordinator::ports::{Clock, Disks, Fleet, Hosts};
 use coordinator::saga::{Freeze, Thaw};
-use coordinator::{Order, Policy, Saga};
+use coordinator::{Order, Policy, Saga, Target};
 use futures_util::future::join_all;
 use progress::{Progress, hosts, names};
 use protocol::code::exit;
 use protocol::wire::Problem;
-use protocol::{BackupId, Verdict, Window};
+use protocol::{Verdict, Window};
 use run::{Driver, End};
 use serde_json::json;
 use std::collections::BTreeSet;
 use stop::Stop;
-use store::Store;
+use store::{Place, Store, Stored};
 
-pub async fn backup(common: &Common, args: &Backup, out: Out) -> Result<u8, Problem> {
+pub async fn backup(kind: Kind, common: &Common, args: &Backup, out: Out) -> Result<u8, Problem> {
     if args.dry_run {
-        let cloud = Cloud::aws(common, May::Read).await?;
-        let orders = ordered(&cloud.disks, &cloud.clock, args).await?;
-        return Ok(plan::show(&cloud, orders, out).await);
+        return on!(kind, common, May::Read, |cloud| {
+            let orders = ordered(&cloud, common, args).await?;
+            Ok(plan::show(&cloud, orders, out).await)
+        });
     }
     let store = Store::open(store::default_dir()?)?;
-    match args.resume {
-        Some(id) => resume(common, args, &store, id, out).await,
-        None => start(common, args, &store, out).await,
-    }
+    let Some(id) = args.resume else {
+        return on!(kind, common, May::Change, |cloud| start(&cloud, common, args, &store, out).await);
+    };
+    let lock = store.lock(id)?;
+    let stored = store.read(id)?;
+    // Where it belongs, so that nothing else need be said.
+    let place = stored.place.clone();
+    let common = Common {
+        region: common.region.clone().or(place.region),
+        profile: common.profile.clone().or(place.profile),
+        subscription: common.subscription.clone().or(place.subscription),
+        resource_group: common.resource_group.clone().or(place.resource_group),
+        ..common.clone()
+    };
+    let code = on!(place.cloud, &common, May::Change, |cloud| resume(&cloud, &common, args, &store, stored, out).await);
+    drop(lock);
+    code
 }
 
-async fn start(common: &Common, args: &Backup, store: &Store, out: Out) -> Result<u8, Problem> {
+async fn start<H: Hosts, D: Disks + Fleet>(
+    cloud: &Cloud<H, D>,
+    common: &Common,
+    args: &Backup,
+    store: &Store,
+    out: Out,
+) -> Result<u8, Problem> {
     for id in store.abandoned() {
         out.note(format!("backup {id} was begun and never ended; run: snapfreezectl backup --resume {id}"));
     }
-    let cloud = Cloud::aws(common, May::Change).await?;
-    let orders = ordered(&cloud.disks, &cloud.clock, args).await?;
+    let orders = ordered(cloud, common, args).await?;
     let locks: Vec<std::fs::File> = orders.iter().map(|o| store.lock(o.id)).collect::<Result<_, _>>()?;
     let (stop, progress) = (Stop::listen(out)?, Progress::new(out));
-    let driver = driver(&cloud, common, args, store, &stop, &progress);
+    let driver = driver(cloud, common, args, store, &stop, &progress);
     let ends = join_all(orders.into_iter().map(|o| driver.run(Saga::new(o)))).await;
     drop(locks);
     Ok(worst(ends.iter().map(|e| tell(e, out))))
 }
 
-async fn resume(common: &Common, args: &Backup, store: &Store, id: BackupId, out: Out) -> Result<u8, Problem> {
-    let lock = store.lock(id)?;
-    let stored = store.read(id)?;
-    let common =
-        Common { region: common.region.clone().or(stored.region), profile: common.profile.clone().or(stored.profile), ..common.clone() };
-    let cloud = Cloud::aws(&common, May::Change).await?;
+async fn resume<H: Hosts, D: Disks>(
+    cloud: &Cloud<H, D>,
+    common: &Common,
+    args: &Backup,
+    store: &Store,
+    stored: Stored,
+    out: Out,
+) -> Result<u8, Problem> {
     let (stop, progress) = (Stop::listen(out)?, Progress::new(out));
-    let end = driver(&cloud, &common, args, store, &stop, &progress).resume(stored.saga).await;
-    drop(lock);
+    let end = driver(cloud, common, args, store, &stop, &progress).resume(stored.saga).await;
     Ok(tell(&end, out))
 }
 
-fn driver<'a>(
-    cloud: &'a Cloud,
+fn driver<'a, H, D>(
+    cloud: &'a Cloud<H, D>,
     common: &Common,
     args: &Backup,
     store: &'a Store,
     stop: &'a Stop,
     progress: &'a Progress,
-) -> Driver<'a, aws::Ssm, aws::Ebs, common::WallClock> {
-    Driver {
-        hosts: &cloud.hosts,
-        disks: &cloud.disks,
-        clock: &cloud.clock,
-        store,
-        stop,
-        progress,
+) -> Driver<'a, H, D, common::WallClock> {
+    let place = Place {
+        cloud: cloud.kind,
         region: common.region.clone(),
         profile: common.profile.clone(),
-        no_wait: args.no_wait,
-    }
+        subscription: common.subscription.clone(),
+        resource_group: common.resource_group.clone(),
+    };
+    Driver { hosts: &cloud.hosts, disks: &cloud.disks, clock: &cloud.clock, store, stop, progress, place, no_wait: args.no_wait }
 }
 
 /// One order per host, group or mirror; with `--instance` and a policy, only those that contain one of them.
-async fn ordered(fleet: &impl Fleet, clock: &impl Clock, args: &Backup) -> Result<Vec<Order>, Problem> {
+async fn ordered<H, D: Fleet>(cloud: &Cloud<H, D>, common: &Common, args: &Backup) -> Result<Vec<Order>, Problem> {
     let hold = args.hold.as_deref();
+    let instances: Vec<String> = match cloud.kind {
+        Kind::Aws => args.instances.clone(),
+        Kind::Azure => args.instances.iter().map(|i| machine(common, i)).collect::<Result<_, _>>()?,
+    };
     let policy: Policy = match &args.policy {
         Some(file) => policy::read(file, hold)?,
-        None => policy::manual(&args.instances, hold)?,
+        None => policy::manual(&instances, hold)?,
     };
     let nonce = uuid::Uuid::new_v4().to_string();
     let execution = format!("snapfreezectl {nonce}");
-    let run = Run { execution: &execution, nonce: &nonce, started: clock.now(), cloud: coordinator::Cloud::Ebs };
-    let mut orders = orders(fleet, &policy, &run).await?;
-    if !args.instances.is_empty() {
-        let wanted: BTreeSet<&str> = args.instances.iter().map(String::as_str).collect();
-        orders.retain(|o| o.targets.iter().any(|t| wanted.contains(t.id.as_str())));
-        let found: BTreeSet<&str> = orders.iter().flat_map(|o| &o.targets).map(|t| t.id.as_str()).collect();
-        let missing: Vec<&str> = wanted.difference(&found).copied().collect();
+    let run = Run { execution: &execution, nonce: &nonce, started: cloud.clock.now(), cloud: cloud.kind.into() };
+    let mut orders = orders(&cloud.disks, &policy, &run).await?;
+    if !instances.is_empty() {
+        // Azure's ids are the same in any case; EC2's have only one.
+        let same = |t: &Target, id: &str| t.id.eq_ignore_ascii_case(id);
+        orders.retain(|o| o.targets.iter().any(|t| instances.iter().any(|i| same(t, i))));
+        let there = |id: &&str| orders.iter().flat_map(|o| &o.targets).any(|t| same(t, id));
+        let missing: Vec<&str> = instances.iter().map(String::as_str).filter(|i| !there(i)).collect();
         if !missing.is_empty() {
-            let detail =
-                format!("policy {} does not select {}, or there is no such instance in this region", policy.name, missing.join(", "));
+            let detail = format!("policy {} does not select {}, or there is no such instance there", policy.name, missing.join(", "));
             return Err(usage(detail).next("snapfreezectl backup --policy FILE --dry-run shows what it selects"));
         }
     }

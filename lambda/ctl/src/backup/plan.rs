@@ -6,6 +6,7 @@ use crate::out::{Out, table, worst};
 use crate::say::when;
 use coordinator::admit::taken;
 use coordinator::drive::{Until, World};
+use coordinator::ports::{Disks, Hosts};
 use coordinator::saga::Inspected;
 use coordinator::{Order, Phase, Saga, marks};
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 const INSPECT: Until = Until { phases: &[Phase::Inspect], stop_by: None };
 
-pub async fn show(cloud: &Cloud, orders: Vec<Order>, out: Out) -> u8 {
+pub async fn show<H: Hosts, D: Disks>(cloud: &Cloud<H, D>, orders: Vec<Order>, out: Out) -> u8 {
     let progress = Progress::new(out);
     let told = |saga: &Saga, step: &coordinator::Step| progress.step(saga, step);
     let world = World { hosts: &cloud.hosts, disks: &cloud.disks, clock: &cloud.clock, told: &told };

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::stop::Stop;
-use super::store::{Store, Stored};
+use super::store::{Place, Store, Stored};
 use coordinator::Outcome;
 use coordinator::drive::{Until, World};
 use coordinator::ports::{Clock, Disks, Hosts};
@@ -17,8 +17,7 @@ pub struct Driver<'a, H, D, C> {
     pub store: &'a Store,
     pub stop: &'a Stop,
     pub progress: &'a Progress,
-    pub region: Option<String>,
-    pub profile: Option<String>,
+    pub place: Place,
     /// Stop when the verdict is written, before the copies are complete.
     pub no_wait: bool,
 }
@@ -149,8 +148,7 @@ impl<H: Hosts, D: Disks, C: Clock> Driver<'_, H, D, C> {
     }
 
     fn write(&self, saga: &Saga, durable: bool) -> Result<(), Problem> {
-        let (region, profile) = (self.region.clone(), self.profile.clone());
-        self.store.write(&Stored { schema: protocol::SCHEMA, region, profile, saga: saga.clone() }, durable)
+        self.store.write(&Stored { schema: protocol::SCHEMA, place: self.place.clone(), saga: saga.clone() }, durable)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `ID.json` is replaced as a whole, 0600. `ID.lock` is locked as long as a process drives the backup, and goes with it.
 
+use crate::cloud::Kind;
 use coordinator::{Phase, Saga};
 use protocol::wire::Problem;
 use protocol::{BackupId, Code};
@@ -15,9 +16,20 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stored {
     pub schema: u32,
+    #[serde(flatten)]
+    pub place: Place,
+    pub saga: Saga,
+}
+
+/// Where a backup's cloud is found again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    pub cloud: Kind,
     pub region: Option<String>,
     pub profile: Option<String>,
-    pub saga: Saga,
+    pub subscription: Option<String>,
+    pub resource_group: Option<String>,
 }
 
 pub struct Store {
@@ -116,7 +128,7 @@ mod tests {
         let policy = crate::policy::manual(&["i-1".into()], None).unwrap();
         let target = Target { id: "i-1".into(), name: String::new() };
         let order = Order::new(policy, "run", vec![target], "nonce", WallMs(1), WallMs(1));
-        Stored { schema: 1, region: Some("eu-west-1".into()), profile: None, saga: Saga::new(order) }
+        Stored { schema: 1, place: Place { region: Some("eu-west-1".into()), ..Place::default() }, saga: Saga::new(order) }
     }
 
     #[test]
