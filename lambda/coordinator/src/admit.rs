@@ -1,6 +1,6 @@
 //! Everything that can be known to go wrong, before anything is frozen: a pure rule over what hosts and cloud said.
 
-use crate::cloud::rules;
+use crate::cloud::{Cloud, rules};
 use crate::marks;
 use crate::order::Order;
 use crate::policy::{HeldBy, MemberRule};
@@ -16,6 +16,7 @@ const SKEW_MS: i64 = 5_000;
 
 /// When the freeze may be sent, or why never.
 pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, Problem> {
+    elsewhere(order)?;
     let mut slot = order.slot;
     let spacing = rules(order.cloud).per_volume_ms;
     for m in members {
@@ -32,6 +33,16 @@ pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, P
     }
     marks::trial(order, members)?;
     Ok(slot)
+}
+
+/// What a policy may ask of one cloud only.
+fn elsewhere(order: &Order) -> Result<(), Problem> {
+    let p = &order.policy;
+    let asked = [("copy_to", !p.copy_to.is_empty()), ("lock", p.lock.is_some()), ("fast_restore", !p.fast_restore.is_empty())];
+    match asked.iter().find(|(_, is)| *is && order.cloud == Cloud::Azure) {
+        Some((key, _)) => Err(refuse(Code::ConfigInvalid, &format!("{key} is not done on Azure"), "take it out of the policy")),
+        None => Ok(()),
+    }
 }
 
 fn host(order: &Order, plan: &Inspected, now: WallMs) -> Result<(), Problem> {

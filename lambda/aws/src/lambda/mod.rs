@@ -4,7 +4,6 @@
 //! saga. An error's `errorType` is the stable name of a `protocol::Code`.
 
 mod event;
-mod report;
 mod steps;
 mod upkeep;
 

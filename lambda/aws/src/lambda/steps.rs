@@ -1,7 +1,7 @@
 //! A backup's steps: each action runs the saga as far as its name says.
 
-use super::report::{self, verdict_of};
 use super::{Call, Failure, usage};
+use common::report::{self, verdict_of};
 use coordinator::act::stage;
 use coordinator::drive::World;
 use coordinator::ops::{Run, orders};
@@ -51,7 +51,7 @@ impl Call<'_> {
 
     fn reply(&self, was: Phase, saga: &Saga) -> Value {
         if saga.phase == Phase::Done && was != Phase::Done {
-            (self.log)(&report::ended(self.clock.now(), saga));
+            (self.log)(&report::ended(self.clock.now(), saga).emf());
         }
         let problem = if saga.phase == Phase::Done { saga.result().err() } else { saga.problem.clone() };
         json!({ "saga": saga, "phase": stage(saga.phase), "verdict": verdict_of(saga), "settled": saga.phase == Phase::Done,

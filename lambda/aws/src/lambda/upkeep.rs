@@ -1,6 +1,7 @@
 //! `reap`, `prune` and `watch`: what is done around backups.
 
-use super::{Call, Failure, report};
+use super::{Call, Failure};
+use common::report;
 use coordinator::Policy;
 use coordinator::ops::{Done, run_prune, run_reap, run_watch};
 use coordinator::ports::Clock;
@@ -28,7 +29,7 @@ impl Call<'_> {
     pub async fn watch(&self, policy: &Policy) -> Result<Value, Failure> {
         let now = self.clock.now();
         let w = run_watch(&self.ebs, policy, now).await?;
-        (self.log)(&report::watched(now, &policy.name, &w));
+        (self.log)(&report::watched(now, &policy.name, &w).emf());
         let mut reply = json!(w);
         reply["silent"] = json!(w.silent());
         Ok(reply)

@@ -1,4 +1,4 @@
-//! What an invocation says beside its reply: metrics in CloudWatch's embedded format, and a line per step.
+//! What a coordinator's process says beside its answer: a line per step, and lines with metrics.
 //! No tags, no owner, no output of hosts: a log is read by more people than a catalogue.
 
 use coordinator::act::stage;
@@ -13,26 +13,47 @@ const NAMESPACE: &str = "snapfreeze";
 /// Metric name, CloudWatch's unit, value.
 type Metric = (&'static str, &'static str, u64);
 
-fn emf(now: WallMs, policy: &str, metrics: &[Metric], mut line: Value) -> Value {
-    let names: Vec<Value> = metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
-    line["_aws"] = json!({ "Timestamp": now.0,
-        "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [["Policy"]], "Metrics": names }] });
-    line["Policy"] = json!(policy);
-    for (name, _, value) in metrics {
-        line[*name] = json!(value);
+/// A line with metrics.
+#[derive(Clone, Debug)]
+pub struct Line {
+    now: WallMs,
+    metrics: Vec<Metric>,
+    line: Value,
+}
+
+impl Line {
+    fn new(now: WallMs, policy: &str, metrics: Vec<Metric>, mut line: Value) -> Self {
+        line["Policy"] = json!(policy);
+        for (name, _, value) in &metrics {
+            line[*name] = json!(value);
+        }
+        Self { now, metrics, line }
     }
-    line
+
+    /// Each metric under its name.
+    pub fn plain(mut self) -> Value {
+        self.line["at"] = json!(self.now.0);
+        self.line
+    }
+
+    /// In CloudWatch's embedded metric format.
+    pub fn emf(mut self) -> Value {
+        let names: Vec<Value> = self.metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
+        self.line["_aws"] = json!({ "Timestamp": self.now.0,
+            "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [["Policy"]], "Metrics": names }] });
+        self.line
+    }
 }
 
 /// Without any held set there is no age: the alarm treats a missing value as too old.
-pub fn watched(now: WallMs, policy: &str, w: &Watch) -> Value {
+pub fn watched(now: WallMs, policy: &str, w: &Watch) -> Line {
     let mut metrics = vec![("SilentInstances", "Count", w.silent() as u64)];
     metrics.extend(w.worst_age_ms().map(|ms| ("AgeOfLastHeldSet", "Seconds", ms / 1000)));
-    emf(now, policy, &metrics, json!({ "message": "watch" }))
+    Line::new(now, policy, metrics, json!({ "message": "watch" }))
 }
 
 /// Of a saga that is over.
-pub fn ended(now: WallMs, saga: &Saga) -> Value {
+pub fn ended(now: WallMs, saga: &Saga) -> Line {
     let verdict = saga.result().is_ok();
     let is = |yes: bool| u64::from(yes);
     let broken = matches!(saga.verdict, Some(Verdict::Broken(_)));
@@ -51,7 +72,7 @@ pub fn ended(now: WallMs, saga: &Saga) -> Value {
     metrics.extend(hop.map(|ms| ("FreezeHopMs", "Milliseconds", ms)));
     let line = json!({ "message": "ended", "backup_id": saga.order.id, "hosts": hosts(saga), "verdict": verdict_of(saga),
         "code": saga.result().err().map(|p| p.code.name()) });
-    emf(now, &saga.order.policy.name, &metrics, line)
+    Line::new(now, &saga.order.policy.name, metrics, line)
 }
 
 pub fn step(now: WallMs, saga: &Saga, step: &Step) -> Value {
