@@ -63,7 +63,12 @@ impl<H: Hosts, D: Disks + Fleet + Shelf, C: Clock> World<'_, H, D, C> {
             world.run(&mut saga, Until { phases: SETTLE, stop_by: None }).await;
         }
         (self.log)(&report::ended(self.clock.now(), &saga).plain());
-        match problem_of(&saga) {
+        let problem = match problem_of(&saga) {
+            // Thawed: what a person or the platform wanted.
+            Some(p) if interrupted.is_some() && p.code != Code::LeftFrozen => Some(Problem { code: Code::Interrupted, ..p }),
+            other => other,
+        };
+        match problem {
             None => exit::DONE,
             Some(p) => {
                 self.problem(&Problem { detail: format!("{}: {}", saga.order.id, p.detail), ..p.clone() });

@@ -3,6 +3,7 @@
 //!
 //! What happened is told by the database's own history and by the bytes of the snapshots, never by the programs under test.
 
+pub mod azure;
 pub mod azure_tools;
 pub mod fleet;
 pub mod programs;

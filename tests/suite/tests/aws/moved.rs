@@ -5,6 +5,7 @@ use crate::common::{exit, in_window, policy_file};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use suite::cloud::azure::AzureFleet;
 use suite::cloud::fleet::{Fleet, setup};
 use suite::cloud::programs::{ctl_by, program, said};
 use suite::house::rules::root;
@@ -70,5 +71,11 @@ fn a_build_whose_snapshot_lies_outside_the_window_is_seen_by_the_judges() {
     let out = run(&moved);
     assert_eq!(exit(&out), 0, "it believes itself: {}", said(&out));
     assert!(!in_window(&fleet, &fleet.members[0]), "the engine's history gives it away");
+    // The same on Azure, whose snapshots are calls of their own.
+    let azure = AzureFleet::iris(1, cloud_sim::arm::ArmConfig::quick, &setup());
+    let out = azure.program(&moved, &["--json", "--cloud", "azure", "backup", "--policy", &policy]).output().expect("it runs");
+    assert_eq!(exit(&out), 0, "it believes itself: {}", said(&out));
+    let sets = azure.sets();
+    assert!(sets.len() == 1 && sets.values().all(|set| !azure.in_window(&azure.members[0], set)), "the engine's history gives it away");
     println!("the moved snapshot's image is {}", if fleet.images().iter().all(|(_, clean)| *clean) { "clean by chance" } else { "torn" });
 }
