@@ -98,7 +98,7 @@ demo-aws: setup
 
 bench: setup
 	cargo build --release -p snapfreeze -p iris-sim -p suite --bins
-	cargo build --release -p aws -p ctl --bins
+	cargo build --release -p aws -p azure -p ctl --bins
 	@$(TARGET)/release/bench $(PART)
 
 # BIN: where the programs lie that are installed or packaged.

@@ -140,7 +140,6 @@ fn command(order: &Order, location: &str) -> models::VirtualMachineRunCommand {
         // Its own end is told by the instance view; the deployment need not wait for it.
         async_execution: Some(true),
         timeout_in_seconds: Some(order.within_s),
-        treat_failure_as_deployment_failure: Some(false),
         ..Default::default()
     };
     let mut command = models::VirtualMachineRunCommand::new(models::Resource::new(location.to_owned()));

@@ -103,11 +103,17 @@ fn every_bad_input_has_a_name_and_a_page_and_freezes_nothing() {
         let o = c.output().expect("it runs");
         (problem(&o)["code"].as_str().unwrap_or_default().to_owned(), exit(&o), said(&o))
     };
-    let (code, e, text) = run(&|c| drop(c.env_remove("AZURE_SUBSCRIPTION_ID")));
+    let (code, e, text) = run(&|c| {
+        c.env_remove("AZURE_SUBSCRIPTION_ID");
+    });
     assert_eq!((code.as_str(), e), ("Config.Invalid", 2), "{text}");
-    let (code, e, text) = run(&|c| drop(c.env("SNAPFREEZE_ARM_ENDPOINT", "http://10.1.2.3")));
+    let (code, e, text) = run(&|c| {
+        c.env("SNAPFREEZE_ARM_ENDPOINT", "http://10.1.2.3");
+    });
     assert_eq!((code.as_str(), e), ("Config.Invalid", 2), "a token is sent over https only: {text}");
-    let (code, e, text) = run(&|c| drop(c.env("IDENTITY_HEADER", "wrong")));
+    let (code, e, text) = run(&|c| {
+        c.env("IDENTITY_HEADER", "wrong");
+    });
     assert_eq!((code.as_str(), e), ("Cloud.Refused", 9), "{text}");
     assert!(text.contains("managed identity") && !text.contains("wrong"), "{text}");
 

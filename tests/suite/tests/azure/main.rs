@@ -8,3 +8,4 @@ mod hosted;
 mod job;
 mod kills;
 mod limits;
+mod others;

@@ -3,7 +3,7 @@
 //!
 //! The window is what the engine's own history says, the snapshot call what the double's record says. The rest is own share.
 
-use super::{Row, docs};
+use super::{Row, at, docs};
 use cloud_sim::{Call, CloudSim, Config, Instance, Volume};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -240,12 +240,6 @@ fn save(samples: &[Sample]) -> Result<(), String> {
         let _ = writeln!(text, "{delay},{round},{who},{window:.3},{freeze:.3},{call:.3},{thaw:.3},{own:.3},{hops}");
     }
     std::fs::write(docs().join("figures/aws-windows.csv"), text).map_err(|e| e.to_string())
-}
-
-/// By rank, of values in any order.
-fn at(mut v: Vec<f64>, p: f64) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v[((v.len() as f64 * p).ceil() as usize).clamp(1, v.len()) - 1]
 }
 
 fn report(samples: &[Sample], rows: &mut Vec<Row>, details: &mut String) {
