@@ -106,24 +106,19 @@ impl Answer {
 /// What a packed line begins with; no JSON does.
 const PACKED: char = 'Z';
 /// A packed answer is never more than this, unpacked: 4 KiB deflate to a thousand times as much.
-const UNPACKED_MAX: u64 = 256 * 1024;
+const UNPACKED_MAX: usize = 256 * 1024;
 
 /// A line as `--packed` prints it.
 pub fn pack(line: &str) -> String {
-    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    let bytes = std::io::Write::write_all(&mut deflate, line.as_bytes()).and_then(|()| deflate.finish());
-    // Writing to memory does not fail; a plain line is as good.
-    bytes.map_or_else(|_| line.to_owned(), |b| format!("{PACKED}{}", BASE64.encode(b)))
+    format!("{PACKED}{}", BASE64.encode(miniz_oxide::deflate::compress_to_vec(line.as_bytes(), 9)))
 }
 
 fn unpacked(line: &str) -> Result<std::borrow::Cow<'_, str>, BadAnswer> {
     let Some(text) = line.strip_prefix(PACKED) else { return Ok(line.into()) };
     let damaged = |why: String| BadAnswer::Damaged(format!("packed: {why}"));
     let bytes = BASE64.decode(text.trim_end()).map_err(|e| damaged(e.to_string()))?;
-    let mut plain = String::new();
-    let mut inflate = std::io::Read::take(flate2::read::DeflateDecoder::new(&bytes[..]), UNPACKED_MAX + 1);
-    std::io::Read::read_to_string(&mut inflate, &mut plain).map_err(|e| damaged(e.to_string()))?;
-    if plain.len() as u64 > UNPACKED_MAX { Err(damaged("too long".into())) } else { Ok(plain.into()) }
+    let plain = miniz_oxide::inflate::decompress_to_vec_with_limit(&bytes, UNPACKED_MAX).map_err(|e| damaged(e.to_string()))?;
+    String::from_utf8(plain).map(Into::into).map_err(|e| damaged(e.to_string()))
 }
 
 /// Lower-case hexadecimal SHA-256 of a line without its end.
