@@ -131,16 +131,18 @@ fn a_clone_is_of_one_moment_and_a_copy_of_a_live_file_is_not() {
             let plan = s.prepare(&request(n, &[&db], &to)).unwrap();
             take(&s, &plan).unwrap();
             let data = fs::read(plan.in_set(&db).join("live")).unwrap();
+            s.abort(&plan).unwrap();
             let number = |at: usize| u64::from_le_bytes(data[at..at + 8].try_into().unwrap());
             number(SIZE as usize - 8).abs_diff(number(0))
         };
-        let torn = distance(1, only(Prefer::Copy));
-        let whole: Vec<u64> = (2..12).map(|n| distance(n, only(Prefer::Reflink))).collect();
+        let whole: Vec<u64> = (1..11).map(|n| distance(n, only(Prefer::Reflink))).collect();
+        // On a loaded machine the writer may get no turn during one copy; it does get one during some of them.
+        let torn = (11..41).map(|n| distance(n, only(Prefer::Copy))).find(|n| *n > 1);
         stop.store(true, Ordering::Relaxed);
         (torn, whole)
     });
     assert!(whole.iter().all(|n| *n <= 1), "{whole:?}");
-    assert!(torn > 1, "negative control: a copy of a live file is torn ({torn})");
+    assert!(torn.is_some(), "negative control: one of 30 copies of a live file is torn");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Fail {
             Self::Refused { status: 403, message, .. } => {
                 let action = missing_action(message).unwrap_or(call);
                 refused(format!("not permitted: {action}"))
-                    .next(format!("give the role {action}; infra/azure/actions.md has the whole list"))
+                    .next(format!("give the role {action}; infra/azure/roles.json has the whole list"))
             }
             Self::Refused { status: 401, code, .. } => {
                 refused(format!("{call}: the token was not accepted: {code}")).next("az account show: is it the right tenant?")

@@ -68,6 +68,10 @@ impl Arm {
                 Ok(Poll::Again(next)) => wait = next,
                 // The operation is unknown: it is over, or never was.
                 Err(f) if f.missing() => return End::Lost("Azure does not know the operation any more".into()),
+                // No better answer comes later.
+                Err(f) if matches!(f.status(), 401 | 403) => {
+                    return End::Lost(f.problem("Microsoft.Compute/locations/diskOperations/read").detail);
+                }
                 Err(_) => wait = pace.most,
             }
         }

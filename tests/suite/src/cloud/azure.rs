@@ -1,4 +1,5 @@
 //! Hosts as virtual machines of the ARM double: each database lies on three managed disks, each agent is reached by Run Command.
+#![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
 use super::fleet::TAG;
 use crate::host::{Host, Setup, What, snapfreeze};
@@ -149,7 +150,6 @@ pub fn run_host(id: &str, host: &Host) -> ArmHost {
 }
 
 /// `iris-sim verify` of the directories together: every block whole, nothing that a power failure could not have left.
-#[allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 pub fn clean(dirs: &[PathBuf]) -> bool {
     let out = Command::new(crate::host::iris_sim()).arg("verify").args(dirs).output().expect("iris-sim runs");
     out.status.success()

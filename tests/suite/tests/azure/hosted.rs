@@ -11,10 +11,16 @@ use suite::host::Setup;
 
 /// The helper begins with an empty environment: what points it at the double is put in front of it by a script.
 fn hosted(n: usize) -> AzureFleet {
+    hosted_with(n, None)
+}
+
+/// Machines whose own identities may do these actions; `None`: as the double has them.
+pub fn hosted_with(n: usize, may: Option<&[&str]>) -> AzureFleet {
     let more = "[backup]\nsnapshotter = \"command\"\ncommand = [\"/bin/sh\", \"{disk}/azdisk\"]\nhelper_covers = \"paths\"\n";
     let fleet = AzureFleet::iris(n, ArmConfig::quick, &Setup { more: more.into(), ..setup() });
     for m in &fleet.members {
-        fleet.sim.add_host(run_host(&m.id, &m.host));
+        let host = run_host(&m.id, &m.host);
+        fleet.sim.add_host(if let Some(may) = may { host.own_actions(may) } else { host });
         let script = format!(
             "export AZURE_POD_IDENTITY_AUTHORITY_HOST={} SNAPFREEZE_ARM_ENDPOINT={}\nexec {} --exclude-boot --snapshot 500ms\n",
             fleet.sim.imds(&m.id),

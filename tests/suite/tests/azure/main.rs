@@ -9,3 +9,4 @@ mod job;
 mod kills;
 mod limits;
 mod others;
+mod rights;
