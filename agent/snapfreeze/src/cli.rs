@@ -71,7 +71,7 @@ pub enum Verb {
         after_help = "Examples:\n  snapfreeze backup --to /backup\n  snapfreeze backup --to /backup --snapshotter reflink --path /data --hold 20s\n  snapfreeze backup --json --by nightly      snapshotter, helper and directory as configured"
     )]
     Backup(Backup),
-    /// The contracts of other schedulers: AWS Data Lifecycle Manager
+    /// The contracts of other schedulers: AWS Data Lifecycle Manager, Azure Backup
     Hook(Hook),
     /// The local catalogue
     List(Where),
@@ -149,6 +149,26 @@ pub enum HookOf {
         #[arg(long, value_name = "UUID", default_value = "None")]
         execution_id: String,
     },
+    /// Azure Backup: pre and post script of one recovery point, called by its plug-in host
+    #[command(
+        after_help = "0 means: frozen and on the disks (pre); the window was unbroken and open when post began (post). Anything else is a failure\nto Azure; the codes are those of every verb. One of both runs by hand thaws, too:  snapfreeze hook azure-backup post\n\nInstall it with the files in /usr/share/doc/snapfreeze/azure-backup, then:  snapfreeze check"
+    )]
+    AzureBackup {
+        stage: AzureStage,
+        #[arg(hide = true, value_parser = empty)]
+        empty: Vec<()>,
+    },
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureStage {
+    Pre,
+    Post,
+}
+
+/// Azure's shipped configuration passes two empty arguments.
+fn empty(s: &str) -> Result<(), String> {
+    if s.is_empty() { Ok(()) } else { Err("this verb has no arguments of its own; only empty ones are passed over".into()) }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +183,9 @@ pub enum DlmStage {
 impl Verb {
     /// What must work in an emergency works with a broken configuration.
     pub fn works_unconfigured(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::Frozen | Self::Thaw(_) | Self::Hook(Hook { of: HookOf::Dlm { stage: DlmStage::Post, .. } }))
+        let post =
+            |h: &HookOf| matches!(h, HookOf::Dlm { stage: DlmStage::Post, .. } | HookOf::AzureBackup { stage: AzureStage::Post, .. });
+        matches!(self, Self::Status(_) | Self::Frozen | Self::Thaw(_)) || matches!(self, Self::Hook(h) if post(&h.of))
     }
 
     /// For the last line of `--json`.
@@ -182,7 +204,7 @@ impl Verb {
     /// A hook's caller knows other codes than ours.
     pub fn own_code(&self, p: &protocol::wire::Problem) -> Option<u8> {
         match self {
-            Self::Hook(Hook { of: HookOf::Dlm { .. } }) => Some(crate::verbs::hook::code_before(p)),
+            Self::Hook(Hook { of: HookOf::Dlm { .. } }) => Some(crate::verbs::hook::dlm::code_before(p)),
             _ => None,
         }
     }

@@ -39,6 +39,7 @@ pub struct Config {
     /// Cloud volumes of directories, where devices do not name them.
     pub volumes: BTreeMap<PathBuf, Vec<Volume>>,
     pub dlm: Dlm,
+    pub azure_backup: AzureBackup,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +100,15 @@ pub struct Dlm {
     pub hold_ms: u64,
 }
 
+/// The hook of Azure Backup. How long Azure waits for a script stands in Azure's own file.
+#[derive(Clone, Debug)]
+pub struct AzureBackup {
+    /// Of `VMSnapshotScriptPluginConfig.json` and the other files of its plug-in host.
+    pub dir: PathBuf,
+    /// From pre to post.
+    pub hold_ms: u64,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
@@ -133,6 +143,9 @@ pub enum HelperCovers {
 
 /// DLM's own range; the lower end is its default.
 const DLM_TIMEOUT_MS: (u64, u64) = (10_000, 120_000);
+
+/// Above the sum of the extension's own limits between pre and post.
+const AZURE_HOLD_MS: u64 = 300_000;
 
 /// The records of a helper's sets, whose data lies elsewhere.
 pub fn sets_dir(state: &Path) -> PathBuf {
@@ -173,6 +186,7 @@ struct Raw {
     tags: RawTags,
     layout: RawLayout,
     dlm: RawDlm,
+    azure_backup: RawAzureBackup,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +246,13 @@ enum OneOrMore {
 #[serde(deny_unknown_fields, default)]
 struct RawDlm {
     script_timeout: Option<String>,
+    hold: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawAzureBackup {
+    dir: Option<PathBuf>,
     hold: Option<String>,
 }
 
@@ -338,6 +359,12 @@ impl Raw {
         // Both scripts, and what DLM needs between them for its CreateSnapshots.
         let hold_ms = or("dlm.hold", &self.dlm.hold, 2 * script_timeout_ms + 60_000)?;
         HoldMs::new(hold_ms).map_err(|source| Error::Window { path: path.into(), source })?;
+        let azure_dir = self.azure_backup.dir.unwrap_or_else(|| crate::verbs::hook::plugin::DIR.into());
+        if !azure_dir.is_absolute() {
+            return Err(bad("azure_backup.dir", &azure_dir.display().to_string(), "an absolute path"));
+        }
+        let azure_hold_ms = or("azure_backup.hold", &self.azure_backup.hold, AZURE_HOLD_MS)?;
+        HoldMs::new(azure_hold_ms).map_err(|source| Error::Window { path: path.into(), source })?;
         let mut backup = self.backup;
         if backup.to.is_empty() && backup.snapshotter.as_deref() == Some("command") {
             backup.to = vec![sets_dir(&self.agent.state_dir)];
@@ -352,6 +379,7 @@ impl Raw {
             tags: self.tags.extra,
             volumes,
             dlm: Dlm { script_timeout_ms, hold_ms },
+            azure_backup: AzureBackup { dir: azure_dir, hold_ms: azure_hold_ms },
         })
     }
 }
@@ -407,6 +435,9 @@ mod tests {
             ("[dlm]\nscript_timeout = \"9s\"", "10s to 120s"),
             ("[dlm]\nscript_timeout = \"121s\"", "10s to 120s"),
             ("[dlm]\nhold = \"1180s\"", "1179s"),
+            ("[azure_backup]\nhold = \"1180s\"", "1179s"),
+            ("[azure_backup]\ndir = \"azure\"", "absolute"),
+            ("[azure_backup]\nscript_timeout = \"60s\"", "script_timeout"),
             ("[[instance]]\nengine = \"oracle\"\nname = \"X\"", "oracle"),
             ("[[instance]]\nengine = \"gtm\"\nname = \"a b\"", "a b"),
         ] {

@@ -31,7 +31,8 @@ pub fn main() -> ExitCode {
         Err(e) => {
             let _ = e.print();
             // DLM reads 1 as "bad parameter".
-            let usage = if std::env::args().nth(1).is_some_and(|a| a == "hook") { verbs::hook::BAD_PARAMETER } else { exit::USAGE };
+            let dlm = std::env::args().skip(1).take(2).eq(["hook", "dlm"]);
+            let usage = if dlm { verbs::hook::dlm::BAD_PARAMETER } else { exit::USAGE };
             return ExitCode::from(if e.use_stderr() { usage } else { exit::DONE });
         }
     };

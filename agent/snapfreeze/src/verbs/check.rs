@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::instances;
 use crate::layout::{self, InstancePlaces};
 use crate::out::Out;
+use crate::verbs::hook::plugin;
 use crate::verbs::others;
 use doors::clock::{boot_now, wall_now};
 use engine::{Check, Level};
@@ -27,6 +28,7 @@ pub async fn check(config: &Config, args: &cli::Check, out: Out) -> u8 {
     instances(config, &mut lines);
     age(config, args, &mut lines);
     lines.extend(others::look(Path::new("/")));
+    azure_backup(config, &mut lines);
     let worst = lines.iter().map(|l| l.level).max().unwrap_or(Level::Ok);
     if args.nagios {
         return nagios(&lines, worst);
@@ -184,6 +186,15 @@ fn places(config: &Config, i: &engine::Instance, by: protocol::BootMs, name: &st
         }
         Err(p) => line(lines, &label, Level::Fail, format!("{}: {} ({})", p.code, p.detail, p.next)),
     }
+}
+
+fn azure_backup(config: &Config, lines: &mut Vec<Check>) {
+    let a = &config.azure_backup;
+    let seen = plugin::look(&plugin::Roots::host(&a.dir), a.hold_ms);
+    if let (false, Err(e)) = (seen.is_empty(), config.window.rules(Some(a.hold_ms))) {
+        line(lines, "azure backup", Level::Fail, format!("[azure_backup] hold: {e}"));
+    }
+    lines.extend(seen);
 }
 
 fn age(config: &Config, args: &cli::Check, lines: &mut Vec<Check>) {

@@ -3,21 +3,18 @@
 //! 0 is said only of what is known: pre, that everything is frozen and on the disks; post, that the window was unbroken and still
 //! open when post began. DLM runs no post after a failed pre, so a failed pre leaves nothing frozen.
 
-use super::facts;
-use super::freeze::{end_window, interrupted, say_frozen, taken_back};
-use super::pages;
+use super::{End, QUICK, kept, phase};
 use crate::caller::Caller;
-use crate::cli::{self, DlmStage, HookOf};
+use crate::cli::DlmStage;
 use crate::config::Config;
 use crate::out::Out;
-use doors::clock::{boot_now, wall_now};
+use crate::verbs::freeze::{end_window, interrupted, say_frozen, taken_back};
+use crate::verbs::{facts, pages};
+use doors::clock::wall_now;
 use protocol::code::exit;
-use protocol::outcome::{BrokenReason, Window, WindowState};
-use protocol::wire::{FreezeRequest, FreezeState, Phase, Problem, StatusReply};
-use protocol::{BackupId, Code, SCHEMA, WallMs};
+use protocol::wire::{FreezeRequest, Phase, Problem, StatusReply};
+use protocol::{BackupId, Code, WallMs};
 use serde_json::json;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// EBS User Guide, "Automate application-consistent snapshots with Data Lifecycle Manager": the documents' convention;
@@ -30,13 +27,9 @@ const FROZEN_ALREADY: u8 = 204;
 const THAWED_ALREADY: u8 = 205;
 const NOT_READY: u8 = 206;
 
-const QUICK: Duration = Duration::from_secs(5);
-/// A restarting agent thaws before it answers again.
-const ASK_AGAIN_MS: u64 = 3_000;
 const BY: &str = "dlm";
 
-pub async fn hook(config: &Config, args: &cli::Hook, out: Out) -> u8 {
-    let HookOf::Dlm { stage, execution_id } = &args.of;
+pub async fn hook(config: &Config, stage: DlmStage, execution_id: &str, out: Out) -> u8 {
     let id: Option<BackupId> = execution_id.parse().ok();
     let id = match (stage, id) {
         (DlmStage::DryRun, None) if execution_id == "None" => return dry_run(config, None, out).await,
@@ -116,7 +109,7 @@ async fn pre(config: &Config, id: BackupId, out: Out) -> u8 {
 async fn post(config: &Config, id: BackupId, out: Out) -> u8 {
     let caller = Caller::new(config);
     // Whether it was open when post began: the snapshots were started before.
-    let before = state(&caller, id).await;
+    let before = phase(&caller, id).await;
     let window = match caller.thaw(id).await {
         Ok(w) => w,
         Err(p) => {
@@ -124,59 +117,23 @@ async fn post(config: &Config, id: BackupId, out: Out) -> u8 {
             return failed(Some(id), &p, code, out);
         }
     };
-    let code = code_after(&window.state, before.as_ref());
-    let kept = config.backup.to.first().map(|dir| record(dir, &window, code));
+    let (code, says) = dlm_says(End::of(&window.state, before.as_ref()));
+    let kept = config.backup.to.first().map(|dir| kept(dir, BY, id, &json!({ "exit": code, "window": window })));
     end_window(&window, out);
-    out.say(dlm_says(code));
+    out.say(says);
     if let Some(Err(e)) = kept {
         out.note(format!("the window could not be recorded: {e}"));
     }
     code
 }
 
-async fn state(caller: &Caller<'_>, id: BackupId) -> Option<Phase> {
-    let by = boot_now().plus(ASK_AGAIN_MS);
-    loop {
-        match caller.client().get::<FreezeState>(&format!("/v1/freezes/{id}"), QUICK).await {
-            Ok(s) => return Some(s.phase),
-            Err(p) if p.code == Code::ThawUnknownId || boot_now() >= by => return None,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
+const fn dlm_says(end: End) -> (u8, &'static str) {
+    match end {
+        End::Held => (exit::DONE, "the snapshots that were started since pre are consistent"),
+        End::ByItself => (THAWED_BY_ITSELF, "203: it thawed by itself before post; the snapshots are not consistent"),
+        End::Before => (THAWED_ALREADY, "205: it was thawed before post; whether the snapshots are consistent is not known"),
+        End::Broken => (POST_FAILED, "202: the window was broken; the snapshots are not consistent"),
     }
-}
-
-/// Success needs a window that is unbroken and that was open when post began.
-fn code_after(window: &WindowState, before: Option<&Phase>) -> u8 {
-    match (window, before) {
-        (WindowState::Unbroken, Some(Phase::Frozen)) => exit::DONE,
-        (WindowState::Unbroken, Some(Phase::Ended | Phase::Tombstone | Phase::Thawing)) => THAWED_ALREADY,
-        (WindowState::Unbroken, _) => POST_FAILED, // nobody knows since when it is thawed
-        // Thawed without being asked: by the hold, by the engine's limit, by watchdog or restarted agent.
-        (WindowState::Broken(BrokenReason::HoldExpired | BrokenReason::NotFrozenBeforeThaw | BrokenReason::AgentLost), _) => {
-            THAWED_BY_ITSELF
-        }
-        (WindowState::Broken(_), _) => POST_FAILED,
-    }
-}
-
-const fn dlm_says(code: u8) -> &'static str {
-    match code {
-        exit::DONE => "the snapshots that were started since pre are consistent",
-        THAWED_BY_ITSELF => "203: it thawed by itself before post; the snapshots are not consistent",
-        THAWED_ALREADY => "205: it was thawed before post; whether the snapshots are consistent is not known",
-        _ => "202: the window was broken; the snapshots are not consistent",
-    }
-}
-
-/// Beside the sets, `dlm/<id>.json`, renamed into place.
-fn record(to: &Path, window: &Window, code: u8) -> std::io::Result<()> {
-    let dir = to.join("dlm");
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-    let text = json!({ "schema": SCHEMA, "type": "dlm", "id": window.backup_id, "exit": code, "window": window });
-    let path = dir.join(format!("{}.json", window.backup_id));
-    let new = path.with_extension("new");
-    std::fs::write(&new, format!("{text}\n"))?;
-    std::fs::rename(&new, &path)
 }
 
 async fn dry_run(config: &Config, id: Option<BackupId>, out: Out) -> u8 {
@@ -194,38 +151,6 @@ async fn dry_run(config: &Config, id: Option<BackupId>, out: Out) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn post_succeeds_only_with_an_unbroken_window_that_was_open_when_it_began() {
-        let states = [
-            WindowState::Unbroken,
-            WindowState::Broken(BrokenReason::HoldExpired),
-            WindowState::Broken(BrokenReason::OtherTool("x".into())),
-        ];
-        let phases = [
-            None,
-            Some(Phase::Idle),
-            Some(Phase::Freezing),
-            Some(Phase::Frozen),
-            Some(Phase::Thawing),
-            Some(Phase::Guarding),
-            Some(Phase::Ended),
-            Some(Phase::Tombstone),
-        ];
-        let mut good = 0;
-        for s in &states {
-            for p in &phases {
-                if code_after(s, p.as_ref()) == 0 {
-                    good += 1;
-                    assert_eq!((s, p), (&WindowState::Unbroken, &Some(Phase::Frozen)));
-                }
-            }
-        }
-        assert_eq!(good, 1);
-        assert_eq!(code_after(&states[1], Some(&Phase::Ended)), 203);
-        assert_eq!(code_after(&states[2], Some(&Phase::Frozen)), 202);
-        assert_eq!(code_after(&states[0], Some(&Phase::Ended)), 205);
-    }
 
     #[test]
     fn no_problem_before_the_freeze_is_success() {
