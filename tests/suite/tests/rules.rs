@@ -10,7 +10,7 @@ use suite::house::rules::*;
 const NONE: [&str; 0] = [];
 
 /// Which crates of ours a crate may depend on. Tests may use anything.
-const ROOMS: [(&str, &str, &[&str]); 13] = [
+const ROOMS: [(&str, &str, &[&str]); 14] = [
     ("agent/protocol", "protocol", &[]),
     ("agent/doors", "doors", &["protocol"]),
     ("agent/lifecycle", "lifecycle", &["protocol"]),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, &str, &[&str]); 13] = [
     ("lambda/aws", "aws", &["common", "coordinator", "protocol"]),
     ("lambda/azure", "azure", &["common", "coordinator", "protocol"]),
     ("lambda/ctl", "ctl", &["aws", "azure", "common", "coordinator", "protocol"]),
+    ("tests/plugin-host", "plugin-host", &[]),
     // The cloud's double, like the engine's, shares no line with what it stands against.
     ("tests/cloud-sim", "cloud-sim", &[]),
 ];

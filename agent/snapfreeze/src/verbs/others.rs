@@ -4,8 +4,7 @@ use engine::{Check, Level};
 use std::path::{Path, PathBuf};
 
 /// Files whose presence says it.
-const SIGNS: [(&str, &str); 6] = [
-    ("etc/azure/VMSnapshotScriptPluginConfig.json", "Azure Backup runs pre- and post-scripts here"),
+const SIGNS: [(&str, &str); 5] = [
     ("etc/vmware-tools/scripts/backupScripts.d", "VMware's tools run scripts at a quiesced snapshot"),
     ("usr/sbin/pre-freeze-script", "VMware's tools run a pre-freeze script"),
     ("etc/qemu/fsfreeze-hook.d", "the QEMU guest agent runs hooks at a frozen snapshot"),
@@ -82,7 +81,7 @@ mod tests {
         put("etc/systemd/system/snapfreeze.service", "# ExternalFreeze");
         let quiet = look(dir.path());
         assert_eq!((quiet.len(), quiet[0].level), (1, Level::Ok), "{quiet:?}");
-        put("etc/azure/VMSnapshotScriptPluginConfig.json", "{}");
+        put("etc/qemu-ga/hook.d/x", "");
         put("etc/cron.d/old", "0 2 * * * root sh -c 'iris session IRIS \"##Class(Backup.General).ExternalFreeze()\"'");
         put("var/lib/amazon/ssm/i-1/document/orchestration/x/_script.sh", "irissession $INST ExternalFreeze");
         let loud = look(dir.path());

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test host stands outside the agent's doors")]
 
 mod binaries;
+pub mod disk;
 mod engine;
 mod points;
 mod process;

@@ -3,73 +3,10 @@
 use super::{answer, calm, frozen_times, host, reconfigure};
 use protocol::Code;
 use protocol::wire::FreezeReply;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use suite::cloud::fleet::clean;
+use suite::host::disk::{Disk, MIB};
 use suite::host::{Host, Reply, Setup, new_id};
-
-const MIB: u64 = 1 << 20;
-
-/// ext4 on a loop device; unmounted whatever happens.
-struct Disk {
-    image: PathBuf,
-    mount: PathBuf,
-    /// Outer mounts go last.
-    tmpfs: Option<PathBuf>,
-    dir: tempfile::TempDir,
-}
-
-impl Disk {
-    /// `real`: bytes that its device can really keep; all of them when left out. `None`: no right to make one, and `test` says so.
-    fn make(test: &str, real: Option<u64>) -> Option<Self> {
-        let made = Self::try_make(real);
-        if made.is_none() {
-            println!("SKIP {test}: no right to make loop devices");
-        }
-        made
-    }
-
-    fn try_make(real: Option<u64>) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mut this = Self { image: dir.path().join("disk"), mount: dir.path().join("mnt"), tmpfs: None, dir };
-        std::fs::create_dir(&this.mount).unwrap();
-        if let Some(bytes) = real {
-            let small = this.dir.path().join("small");
-            std::fs::create_dir(&small).unwrap();
-            ok(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"]).arg(&small))?;
-            this.image = small.join("disk");
-            this.tmpfs = Some(small);
-        }
-        std::fs::File::create(&this.image).unwrap().set_len(256 * MIB).unwrap();
-        ok(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=1"]).arg(&this.image))?;
-        this.mounted()
-    }
-
-    /// Of the device's bytes as they are now.
-    fn copy(&self) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let copy = Self { image: dir.path().join("disk"), mount: dir.path().join("mnt"), tmpfs: None, dir };
-        std::fs::create_dir(&copy.mount).unwrap();
-        ok(Command::new("cp").args(["--reflink=auto", "--sparse=always"]).args([&self.image, &copy.image])).expect("a copy");
-        copy
-    }
-
-    fn mounted(self) -> Option<Self> {
-        ok(Command::new("mount").args(["-o", "loop"]).args([&self.image, &self.mount])).map(|()| self)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        for m in [Some(&self.mount), self.tmpfs.as_ref()].into_iter().flatten() {
-            let _ = Command::new("umount").arg("-l").arg(m).output();
-        }
-    }
-}
-
-fn ok(c: &mut Command) -> Option<()> {
-    c.output().ok().filter(|o| o.status.success()).map(|_| ())
-}
 
 /// A second database, behind commands, whose files lie in `layout`.
 fn second(h: &Host, layout: &str) -> String {

@@ -247,10 +247,13 @@ fn script(lines: &mut Lines, config: &Value, key: &str, missing: u32, mode: &str
         Ok(b) if b.starts_with(b"\x7fELF") => {
             lines.fail(&format!("{} is a program; Azure runs `sh {0}` (300): name a wrapper", path.display()))
         }
-        Ok(b) if !String::from_utf8_lossy(&b).contains(verb) => {
-            lines.warn(&format!("{} does not call `snapfreeze hook {verb}`", path.display()));
+        Ok(b) => {
+            // Without `exec` the time would count from a later moment than Azure's does.
+            let execs = |l: &str| l.trim_start().starts_with("exec ") && l.contains(verb);
+            if !String::from_utf8_lossy(&b).lines().any(execs) {
+                lines.warn(&format!("{} does not `exec snapfreeze hook {verb}`", path.display()));
+            }
         }
-        Ok(_) => {}
         Err(e) => lines.fail(&format!("{}: {e}", path.display())),
     }
 }
@@ -367,7 +370,8 @@ mod tests {
             (write(HOST_CONF, "[pre_post]\ntimeoutInSeconds: soon\nnumberOfPlugins: 1\npluginName0: ScriptRunner\n"), "304", Level::Fail),
             (write(HOST_CONF, "[pre_post]\nnumberOfPlugins: 1\npluginName0: ScriptRunner\npluginConfigPath0: /x\n"), "/x", Level::Fail),
             (write(WORKLOAD, "[workload]\nworkload_name = oracle\n"), "workload_name", Level::Fail),
-            (Box::new(|b| b.put("pre.sh", 0o700, "echo frozen\n")), "does not call", Level::Warn),
+            (Box::new(|b| b.put("pre.sh", 0o700, "echo frozen\n")), "does not `exec", Level::Warn),
+            (Box::new(|b| b.put("pre.sh", 0o700, "snapfreeze hook azure-backup pre\n")), "does not `exec", Level::Warn),
             (mode("", 0o777), "others than root", Level::Warn),
             (Box::new(|b| fs::create_dir(b.at("services/system.slice/directsnapshot.service")).unwrap()), "directsnapshot", Level::Fail),
             (
