@@ -111,6 +111,7 @@ install:
 	install -D -m 0644 infra/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/snapfreeze.conf
 	install -D -m 0644 infra/host/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/snapfreeze.conf
 	install -D -m 0644 -t $(SHARE)/doc/snapfreeze docs/*.md infra/host/agent.toml LICENSE
+	install -D -m 0644 -t $(SHARE)/doc/snapfreeze/azure-backup infra/azure/backup/*
 	[ -e $(DESTDIR)/etc/snapfreeze/agent.toml ] || install -D -m 0644 -t $(DESTDIR)/etc/snapfreeze infra/host/agent.toml
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/fish/vendor_completions.d $(SHARE)/zsh/site-functions
 	$(DESTDIR)/usr/bin/snapfreeze man $(SHARE)/man/man1
