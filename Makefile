@@ -123,18 +123,18 @@ install:
 	  systemctl daemon-reload && systemctl enable --now snapfreeze.socket snapfreeze.service; \
 	fi
 
-# zig links against the C library of Amazon Linux 2, whatever this machine has. Two builds: no feature of one enters the other.
+# zig links against the C library of Amazon Linux 2, whatever this machine has. Three builds: no feature of one enters another.
 GLIBC := 2.26
 ZIG_TARGET := x86_64-unknown-linux-gnu
-EBS = $(shell grep -hs '^name = "snapfreeze-ebs"' lambda/aws/Cargo.toml; ls -d lambda/aws/src/bin/snapfreeze-ebs* 2>/dev/null)
 packages: BIN = $(TARGET)/$(ZIG_TARGET)/release
 packages: ZIGBUILD = cargo-zigbuild zigbuild --release --target $(ZIG_TARGET).$(GLIBC)
 packages: export PATH := $(TOOLS)/zig/bin:$(PATH)
 packages: base
 	@command -v cargo-zigbuild >/dev/null || { $(call venv,zig) }
 	$(ZIGBUILD) -p snapfreeze
-	$(if $(EBS),$(ZIGBUILD) -p aws --bin snapfreeze-ebs)
-	infra/host/packages/check-glibc $(GLIBC) $(BIN)/snapfreeze $(if $(EBS),$(BIN)/snapfreeze-ebs)
+	$(ZIGBUILD) -p aws --bin snapfreeze-ebs
+	$(ZIGBUILD) -p azure --bin snapfreeze-azdisk
+	infra/host/packages/check-glibc $(GLIBC) $(addprefix $(BIN)/,snapfreeze snapfreeze-ebs snapfreeze-azdisk)
 	infra/host/packages/build $(BIN) target/packages
 
 # The function for arm64 (ARCH=--x86-64 with PARAMETERS=Architecture=x86_64), then documents, coordinator, and the policy `nightly`.

@@ -1,5 +1,6 @@
 //! A policy: which hosts, how they are held, what is kept. JSON, checked once; a `Policy` that exists is valid.
 
+use crate::cloud::{Cloud, rules};
 use crate::retain::Keep;
 use crate::span;
 use protocol::HoldMs;
@@ -96,6 +97,17 @@ pub struct Policy {
     pub fast_restore: Vec<String>,
     /// An organisation's own tags.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Policy {
+    /// As it is written for this cloud: `held_by`, where it is left open and no group needs the coordinator, is the cloud's own.
+    pub fn read(mut v: serde_json::Value, cloud: Cloud) -> Result<Self, serde_json::Error> {
+        let group = v.pointer("/select/group_by").is_some_and(|g| !g.is_null());
+        if let Some(o) = v.as_object_mut().filter(|o| !group && !o.contains_key("held_by")) {
+            o.insert("held_by".into(), serde_json::to_value(rules(cloud).held_by)?);
+        }
+        serde_json::from_value(v)
+    }
 }
 
 /// As it is written.
@@ -306,6 +318,20 @@ mod tests {
         let lock =
             json!({ "name": "p", "select": { "ids": ["i-1"] }, "keep": { "max_age": "3d" }, "lock": { "mode": "compliance", "days": 7 } });
         assert!(read(lock).unwrap_err().contains("keep longer"));
+    }
+
+    #[test]
+    fn who_holds_it_goes_by_the_cloud_where_nothing_is_said() {
+        let by = |more: serde_json::Value, cloud| {
+            let mut v = json!({ "name": "p", "select": { "ids": ["i-1"] } });
+            v.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Policy::read(v, cloud).unwrap().held_by
+        };
+        assert_eq!((by(json!({}), Cloud::Ebs), by(json!({}), Cloud::Azure)), (HeldBy::Coordinator, HeldBy::Host));
+        assert_eq!(by(json!({ "held_by": "coordinator" }), Cloud::Azure), HeldBy::Coordinator);
+        let group = json!({ "select": { "ids": ["i-1"], "group_by": "g" } });
+        assert_eq!(by(group, Cloud::Azure), HeldBy::Coordinator);
+        assert!(Policy::read(json!([]), Cloud::Azure).is_err());
     }
 
     #[test]

@@ -95,6 +95,21 @@ pub enum Verb {
     Man { dir: PathBuf },
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Coordinator,
+    Host,
+}
+
+impl From<Holder> for coordinator::policy::HeldBy {
+    fn from(h: Holder) -> Self {
+        match h {
+            Holder::Coordinator => Self::Coordinator,
+            Holder::Host => Self::Host,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct Backup {
     /// Policy file: JSON, as in the schedule's input
@@ -107,6 +122,10 @@ pub struct Backup {
     /// How long a database may stay frozen, such as 60s; overrides the policy
     #[arg(long, value_name = "SPAN")]
     pub hold: Option<String>,
+    /// Who holds the window: the coordinator (this program), or the host itself by its helper; overrides the policy. When nothing
+    /// says it, the coordinator on AWS and the host on Azure
+    #[arg(long, value_name = "WHO")]
+    pub held_by: Option<Holder>,
     /// Do not wait until the copies are complete; what a policy does after that is left out
     #[arg(long)]
     pub no_wait: bool,
@@ -114,7 +133,7 @@ pub struct Backup {
     #[arg(long)]
     pub dry_run: bool,
     /// Go on with a backup whose process is gone: thaw first
-    #[arg(long, value_name = "ID", conflicts_with_all = ["policy", "instances", "hold", "dry_run"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["policy", "instances", "hold", "held_by", "dry_run"])]
     pub resume: Option<BackupId>,
 }
 

@@ -87,10 +87,10 @@ async fn run(cli: &Cli, out: Out) -> Result<u8, Problem> {
 
 /// The ids that a verb or its policy names.
 fn named(verb: &Verb) -> Result<Vec<String>, Problem> {
-    let of = |file: &std::path::Path| policy::read(file, None).map(|p| p.select.ids);
+    let of = |file: &std::path::Path| policy::read(file, policy::Wishes::default()).map(|p| p.select.ids);
     match verb {
         Verb::Backup(a) => match &a.policy {
-            Some(file) => Ok([policy::read(file, a.hold.as_deref())?.select.ids, a.instances.clone()].concat()),
+            Some(file) => Ok([policy::read(file, policy::Wishes::default())?.select.ids, a.instances.clone()].concat()),
             None => Ok(a.instances.clone()),
         },
         Verb::Prune(a) => of(&a.policy),

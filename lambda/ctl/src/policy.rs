@@ -1,37 +1,52 @@
 //! Policies: read from a file, or made up for a single instance.
 
-use coordinator::Policy;
+use coordinator::policy::HeldBy;
+use coordinator::{Cloud, Policy};
 use protocol::Code;
 use protocol::wire::Problem;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The file holds a policy, or the schedule's input with one under `policy`. `hold` overrides.
-pub fn read(path: &Path, hold: Option<&str>) -> Result<Policy, Problem> {
+/// What a command line says about a policy beside its file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes<'a> {
+    /// For a backup: what the policy leaves open is this cloud's default.
+    pub cloud: Option<Cloud>,
+    pub hold: Option<&'a str>,
+    pub held_by: Option<HeldBy>,
+}
+
+/// The file holds a policy, or the schedule's input with one under `policy`.
+pub fn read(path: &Path, wishes: Wishes<'_>) -> Result<Policy, Problem> {
     let bad = |why: String| {
         Problem::new(Code::ConfigInvalid, format!("{}: {why}", path.display())).next("correct the file; docs/ctl.md has an example")
     };
     let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
     let v: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     let policy = v.get("policy").cloned().unwrap_or(v);
-    checked(policy, hold).map_err(bad)
+    checked(policy, wishes).map_err(bad)
 }
 
 /// For `backup --instance` without a policy.
-pub fn manual(ids: &[String], hold: Option<&str>) -> Result<Policy, Problem> {
-    checked(json!({ "name": "manual", "select": { "ids": ids } }), hold).map_err(|why| Problem::new(Code::UsageInvalid, why))
+pub fn manual(ids: &[String], wishes: Wishes<'_>) -> Result<Policy, Problem> {
+    checked(json!({ "name": "manual", "select": { "ids": ids } }), wishes).map_err(|why| Problem::new(Code::UsageInvalid, why))
 }
 
 /// For verbs that need the defaults of a policy and no hosts.
 pub fn defaults() -> Result<Policy, Problem> {
-    checked(json!({ "name": "any", "select": { "ids": ["none"] } }), None).map_err(|why| Problem::new(Code::Internal, why))
+    checked(json!({ "name": "any", "select": { "ids": ["none"] } }), Wishes::default()).map_err(|why| Problem::new(Code::Internal, why))
 }
 
-fn checked(mut policy: Value, hold: Option<&str>) -> Result<Policy, String> {
-    if let (Some(hold), Some(o)) = (hold, policy.as_object_mut()) {
-        o.insert("hold".into(), json!(hold));
+fn checked(mut policy: Value, wishes: Wishes<'_>) -> Result<Policy, String> {
+    if let Some(o) = policy.as_object_mut() {
+        o.extend(wishes.hold.map(|h| ("hold".into(), json!(h))));
+        o.extend(wishes.held_by.map(|h| ("held_by".into(), json!(h))));
     }
-    serde_json::from_value(policy).map_err(|e| e.to_string())
+    let read = match wishes.cloud {
+        Some(cloud) => Policy::read(policy, cloud),
+        None => serde_json::from_value(policy),
+    };
+    read.map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -40,10 +55,15 @@ mod tests {
 
     #[test]
     fn a_hold_from_the_command_line_is_checked_like_one_from_the_file() {
-        let hold = |h| manual(&["i-1".into()], Some(h)).map(|p| p.hold.ms());
+        let hold = |h| manual(&["i-1".into()], Wishes { hold: Some(h), ..Wishes::default() }).map(|p| p.hold.ms());
         assert_eq!(hold("90s").unwrap(), 90_000);
         assert!(hold("1180s").unwrap_err().detail.contains("1179s"));
-        assert_eq!(manual(&["i-1".into()], None).unwrap().hold.ms(), 60_000);
+        let by = |cloud, held_by| manual(&["i-1".into()], Wishes { cloud: Some(cloud), held_by, hold: None }).unwrap();
+        assert_eq!(by(Cloud::Ebs, None).hold.ms(), 60_000);
+        assert_eq!(
+            (by(Cloud::Azure, None).held_by, by(Cloud::Azure, Some(HeldBy::Coordinator)).held_by),
+            (HeldBy::Host, HeldBy::Coordinator)
+        );
         assert!(defaults().is_ok());
     }
 
@@ -53,10 +73,10 @@ mod tests {
         let file = dir.path().join("p.json");
         for text in [r#"{"name":"n","select":{"ids":["i-1"]}}"#, r#"{"action":"list","policy":{"name":"n","select":{"ids":["i-1"]}}}"#] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(read(&file, None).unwrap().name, "n");
+            assert_eq!(read(&file, Wishes::default()).unwrap().name, "n");
         }
         std::fs::write(&file, r#"{"name":"n"}"#).unwrap();
-        let p = read(&file, None).unwrap_err();
+        let p = read(&file, Wishes::default()).unwrap_err();
         assert!(p.code == Code::ConfigInvalid && p.detail.contains("p.json") && p.detail.contains("names no host"), "{p:?}");
     }
 }

@@ -91,7 +91,7 @@ pub fn policy(file: Option<&Path>, text: Option<String>) -> Result<Policy, Probl
         (None, None) => return Err(bad("there is no policy: neither --policy nor SNAPFREEZE_POLICY".into())),
     };
     let v: Value = serde_json::from_str(&text).map_err(|e| bad(format!("{from}: {e}")))?;
-    serde_json::from_value(v.get("policy").cloned().unwrap_or(v)).map_err(|e| bad(format!("{from}: {e}")))
+    Policy::read(v.get("policy").cloned().unwrap_or(v), coordinator::Cloud::Azure).map_err(|e| bad(format!("{from}: {e}")))
 }
 
 impl<H: Hosts, D: Disks + Fleet + Shelf, C: Clock> World<'_, H, D, C> {

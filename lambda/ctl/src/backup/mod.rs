@@ -10,7 +10,7 @@ use crate::cli::{Backup, Common};
 use crate::cloud::{Cloud, Kind, May, machine};
 use crate::on;
 use crate::out::{Out, usage, worst};
-use crate::policy;
+use crate::policy::{self, Wishes};
 use coordinator::ops::{Run, orders};
 use coordinator::ports::{Clock, Disks, Fleet, Hosts};
 use coordinator::saga::{Freeze, Thaw};
@@ -105,14 +105,14 @@ fn driver<'a, H, D>(
 
 /// One order per host, group or mirror; with `--instance` and a policy, only those that contain one of them.
 async fn ordered<H, D: Fleet>(cloud: &Cloud<H, D>, common: &Common, args: &Backup) -> Result<Vec<Order>, Problem> {
-    let hold = args.hold.as_deref();
+    let wishes = Wishes { cloud: Some(cloud.kind.into()), hold: args.hold.as_deref(), held_by: args.held_by.map(Into::into) };
     let instances: Vec<String> = match cloud.kind {
         Kind::Aws => args.instances.clone(),
         Kind::Azure => args.instances.iter().map(|i| machine(common, i)).collect::<Result<_, _>>()?,
     };
     let policy: Policy = match &args.policy {
-        Some(file) => policy::read(file, hold)?,
-        None => policy::manual(&instances, hold)?,
+        Some(file) => policy::read(file, wishes)?,
+        None => policy::manual(&instances, wishes)?,
     };
     let nonce = uuid::Uuid::new_v4().to_string();
     let execution = format!("snapfreezectl {nonce}");

@@ -187,7 +187,7 @@ mod tests {
     use protocol::{BrokenReason, WallMs};
 
     fn end(interrupted: bool, change: impl FnOnce(&mut Saga)) -> Result<(), Code> {
-        let policy = crate::policy::manual(&["i-1".into()], None).unwrap();
+        let policy = crate::policy::manual(&["i-1".into()], Default::default()).unwrap();
         let target = Target { id: "i-1".into(), name: String::new() };
         let mut saga = Saga::new(Order::new(policy, "run", vec![target], "nonce", WallMs(1), WallMs(1)));
         saga.frozen_from = Some(WallMs(1));

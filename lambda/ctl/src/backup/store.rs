@@ -125,7 +125,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn stored() -> Stored {
-        let policy = crate::policy::manual(&["i-1".into()], None).unwrap();
+        let policy = crate::policy::manual(&["i-1".into()], Default::default()).unwrap();
         let target = Target { id: "i-1".into(), name: String::new() };
         let order = Order::new(policy, "run", vec![target], "nonce", WallMs(1), WallMs(1));
         Stored { schema: 1, place: Place { region: Some("eu-west-1".into()), ..Place::default() }, saga: Saga::new(order) }

@@ -34,7 +34,7 @@ struct Line {
 
 pub async fn report(world: &(impl Shelf + Fleet), args: &Report, now: WallMs, out: Out) -> Result<u8, Problem> {
     let from = parse_since(&args.since, now)?;
-    let mut policy = args.policy.as_deref().map_or_else(policy::defaults, |p| policy::read(p, None))?;
+    let mut policy = args.policy.as_deref().map_or_else(policy::defaults, |p| policy::read(p, policy::Wishes::default()))?;
     if let Some(max) = &args.max_age {
         policy.max_age_ms = span::parse(max).ok_or_else(|| usage(format!("{max:?} is no span of time: use a form such as 26h")))?;
     }
@@ -113,7 +113,7 @@ fn say_silent(w: &Watch, policy: &Policy, out: Out) {
 }
 
 pub async fn run(world: &(impl Shelf + Fleet), args: &WatchArgs, now: WallMs, out: Out) -> Result<u8, Problem> {
-    let policy = policy::read(&args.policy, None)?;
+    let policy = policy::read(&args.policy, policy::Wishes::default())?;
     let w = run_watch(world, &policy, now).await?;
     if args.nagios {
         return Ok(nagios(&w, &policy));

@@ -14,7 +14,7 @@ use protocol::wire::Problem;
 use serde_json::json;
 
 pub async fn prune(world: &(impl Shelf + Disks), args: &Prune, now: WallMs, out: Out) -> Result<u8, Problem> {
-    let policy = policy::read(&args.policy, None)?;
+    let policy = policy::read(&args.policy, policy::Wishes::default())?;
     let plan = run_prune(world, &policy, now, false, |_| ()).await?.planned;
     let mut t = table(["", "ID", "HOST/INSTANCE", "WHEN", "SIZE", "REASON"]);
     for f in &plan {
@@ -51,7 +51,7 @@ pub async fn prune(world: &(impl Shelf + Disks), args: &Prune, now: WallMs, out:
 }
 
 pub async fn reap(world: &(impl Shelf + Disks), args: &Reap, now: WallMs, out: Out) -> Result<u8, Problem> {
-    let policy = args.policy.as_deref().map_or_else(policy::defaults, |p| policy::read(p, None))?;
+    let policy = args.policy.as_deref().map_or_else(policy::defaults, |p| policy::read(p, policy::Wishes::default()))?;
     let done = run_reap(world, &policy, now, args.yes).await?;
     let mut t = table(["ID", "WHEN", "SIZE", "SNAPSHOTS", "WHY"]);
     for r in &done.planned {

@@ -9,7 +9,8 @@ use suite::cloud::programs::program;
 
 /// A policy named `p` that selects the fleet's tag; `with` overrides.
 pub fn policy_file(fleet: &AzureFleet, with: &Value) -> String {
-    let mut p = json!({ "name": "p", "select": { "tags": { TAG.0: TAG.1 } }, "hold": "20s", "exclude_boot": true });
+    let mut p =
+        json!({ "name": "p", "select": { "tags": { TAG.0: TAG.1 } }, "hold": "20s", "held_by": "coordinator", "exclude_boot": true });
     for (k, v) in with.as_object().expect("an object") {
         p[k] = v.clone();
     }

@@ -74,7 +74,7 @@ impl Bed {
             Self::Aws(f) => f.dir.path(),
             Self::Azure(f) => f.dir.path(),
         };
-        let p = json!({ "name": "p", "select": { "tags": { TAG.0: TAG.1 } }, "hold": "8s", "snapshot": "1s", "exclude_boot": true,
+        let p = json!({ "name": "p", "select": { "tags": { TAG.0: TAG.1 } }, "hold": "8s", "snapshot": "1s", "held_by": "coordinator", "exclude_boot": true,
             "keep": { "pending": "1ms" } });
         let path = dir.join("policy.json");
         std::fs::write(&path, p.to_string()).expect("the policy is written");

@@ -6,7 +6,7 @@ mod packages;
 mod room;
 
 use doors::clock::{boot_now, wall_now};
-use packages::{Deb, Kind, Packages, Rpm, mark, missing_tool};
+use packages::{Deb, HELPERS, Kind, Packages, Rpm, mark, missing_tool};
 use room::Room;
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
@@ -303,8 +303,8 @@ fn the_service_manager_is_told_in_the_right_order() {
 }
 
 #[test]
-fn the_helper_for_ebs_has_a_package_of_its_own() {
-    if !tools("the_helper_for_ebs_has_a_package_of_its_own") {
+fn each_helper_has_a_package_of_its_own() {
+    if !tools("each_helper_has_a_package_of_its_own") {
         return;
     }
     let packages = Packages::make(no_change, true);
@@ -318,9 +318,12 @@ fn the_helper_for_ebs_has_a_package_of_its_own() {
         String::from_utf8(out.stdout).expect("text")
     };
     for kind in [Deb, Rpm] {
-        assert!(list(kind, "snapfreeze-ebs").contains("/usr/bin/snapfreeze-ebs"));
         let agent = list(kind, "snapfreeze");
-        assert!(agent.contains("/usr/bin/snapfreeze\n") && !agent.contains("snapfreeze-ebs"), "{agent}");
+        assert!(agent.contains("/usr/bin/snapfreeze\n") && agent.contains("/azure-backup/pre.sh"), "{agent}");
+        for helper in HELPERS {
+            assert!(list(kind, helper).contains(&format!("/usr/bin/{helper}")), "{helper}");
+            assert!(!agent.contains(helper), "{agent}");
+        }
     }
 }
 

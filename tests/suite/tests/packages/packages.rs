@@ -55,18 +55,21 @@ pub struct Packages {
     pub dir: tempfile::TempDir,
 }
 
+/// Programs that link a cloud's SDK, each in a package of its own.
+pub const HELPERS: [&str; 2] = ["snapfreeze-ebs", "snapfreeze-azdisk"];
+
 impl Packages {
     pub const OLD: &str = "0.1.0";
     pub const NEW: &str = "0.2.0";
 
-    /// Both kinds in both versions; `steps` may spoil the maintainer scripts' common part. With `ebs`, its package too.
-    pub fn make(steps: impl Fn(String) -> String, ebs: bool) -> Self {
+    /// Both kinds in both versions; `steps` may spoil the maintainer scripts' common part. With `helpers`, their packages too.
+    pub fn make(steps: impl Fn(String) -> String, helpers: bool) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let tree = dir.path().join("tree");
         std::fs::create_dir_all(tree.join("infra")).expect("a directory");
         let copied = Command::new("cp").args(["-a", "Cargo.toml", "Makefile", "LICENSE", "docs"]).arg(&tree).current_dir(root()).status();
         assert!(copied.expect("cp").success());
-        let copied = Command::new("cp").args(["-a", "infra/host"]).arg(tree.join("infra")).current_dir(root()).status();
+        let copied = Command::new("cp").args(["-a", "infra/host", "infra/azure"]).arg(tree.join("infra")).current_dir(root()).status();
         assert!(copied.expect("cp").success());
         let file = tree.join("infra/host/packages/steps.sh");
         let spoilt = steps(std::fs::read_to_string(&file).expect("steps.sh"));
@@ -80,8 +83,8 @@ impl Packages {
             let mut bytes = std::fs::read(&program).expect("a program");
             bytes.extend(mark(version).bytes());
             std::fs::write(&program, bytes).expect("written");
-            if ebs {
-                std::fs::copy(&program, bin.join("snapfreeze-ebs")).expect("copied");
+            for helper in HELPERS.iter().filter(|_| helpers) {
+                std::fs::copy(&program, bin.join(helper)).expect("copied");
             }
             let built = Command::new(tree.join("infra/host/packages/build"))
                 .args([&bin, &dir.path().join("out")])
@@ -92,7 +95,7 @@ impl Packages {
                 .expect("build starts");
             let said = String::from_utf8_lossy(&built.stdout).into_owned() + &String::from_utf8_lossy(&built.stderr);
             assert!(built.status.success(), "{said}");
-            assert_eq!(said.contains("no snapfreeze-ebs"), !ebs, "{said}");
+            assert!(HELPERS.iter().all(|h| said.contains(&format!("no {h}")) != helpers), "{said}");
         }
         Self { dir }
     }
