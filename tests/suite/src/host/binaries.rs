@@ -36,10 +36,12 @@ fn place(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| target_debug().join(name), PathBuf::from)
 }
 
-/// `target/debug`, two directories above `target/debug/deps/kills-…`.
+/// `target/debug`: where the demo's own program lies, and one above `target/debug/deps`, where tests do.
 fn target_debug() -> PathBuf {
-    let exe = std::env::current_exe().expect("a test knows its own file");
-    exe.ancestors().nth(2).expect("a test lies in target/debug/deps").to_path_buf()
+    let exe = std::env::current_exe().expect("a program knows its own file");
+    let dir = exe.parent().expect("it lies somewhere");
+    let tests = dir.file_name().is_some_and(|n| n == "deps");
+    if tests { dir.parent().expect("deps lies in target/debug") } else { dir }.to_path_buf()
 }
 
 fn build() {

@@ -62,7 +62,7 @@ fn a_build_whose_snapshot_lies_outside_the_window_is_seen_by_the_judges() {
     let dir = tempfile::Builder::new().prefix("moved-").tempdir_in(beside).expect("a directory on the same file system");
     let moved = build(dir.path());
     let fleet = Fleet::iris(1, cloud_sim::Config::quick, &setup());
-    let policy = policy_file(&fleet, &json!({ "hold": "20s" }));
+    let policy = policy_file(&fleet, &json!({ "hold": "20s", "held_by": "coordinator" }));
     let run = |binary: &Path| {
         ctl_by(binary, &fleet.sim.endpoint(), "us-east-1", fleet.dir.path(), &["--json", "backup", "--policy", &policy])
             .output()
