@@ -28,6 +28,9 @@ param schedule string = '0 2 * * *'
 @description('Action groups that are told of a database that is left frozen, of a failure, and of silence')
 param actionGroups array
 
+@description('The policy makes restore points (snapshotter)')
+param restorePoints bool = false
+
 param location string = deployment().location
 
 var roles = loadJsonContent('roles.json')
@@ -39,6 +42,17 @@ resource coordinatorRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = 
     description: roles.coordinator.description
     type: 'CustomRole'
     permissions: [{ actions: roles.coordinator.actions }]
+    assignableScopes: [subscription().id]
+  }
+}
+
+resource pointsRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(subscription().id, 'snapfreeze points')
+  properties: {
+    roleName: 'snapfreeze points'
+    description: roles.points.description
+    type: 'CustomRole'
+    permissions: [{ actions: roles.points.actions }]
     assignableScopes: [subscription().id]
   }
 }
@@ -86,6 +100,15 @@ module backupAccess 'access.bicep' = [for group in machineGroups: {
   params: {
     principalId: jobs.outputs.backupPrincipal
     roleDefinitionId: coordinatorRole.id
+  }
+}]
+
+module pointsAccess 'access.bicep' = [for group in machineGroups: if (restorePoints) {
+  name: 'snapfreeze-${policyName}-points-access'
+  scope: resourceGroup(group)
+  params: {
+    principalId: jobs.outputs.backupPrincipal
+    roleDefinitionId: pointsRole.id
   }
 }]
 

@@ -225,6 +225,45 @@ impl Arm {
         call.send().await.map(Into::into).map_err(|e| Fail::of(&e))
     }
 
+    /// Every collection of restore points in the group, or in the subscription, without its points.
+    pub async fn collections(&self, group: Option<&str>) -> Result<Vec<models::RestorePointCollection>, Fail> {
+        let client = self.sdk.restore_point_collections_client();
+        match group {
+            Some(group) => collect(|| client.list(&self.subscription, group).into_stream(), |page| page.value).await,
+            None => collect(|| client.list_all(&self.subscription).into_stream(), |page| page.value).await,
+        }
+    }
+
+    /// With its points.
+    pub async fn collection(&self, id: &CollectionId) -> Result<models::RestorePointCollection, Fail> {
+        again(|| async {
+            let call = self.sdk.restore_point_collections_client().get(id.subscription(), id.group(), id.name());
+            call.expand("restorePoints").send().await?.into_body().await
+        })
+        .await
+    }
+
+    /// May be repeated: the same tags again change nothing.
+    pub async fn patch_collection(&self, id: &CollectionId, update: models::RestorePointCollectionUpdate) -> Result<(), Fail> {
+        again(|| async {
+            let call = self.sdk.restore_point_collections_client().update(id.subscription(), id.group(), id.name(), update.clone());
+            call.send().await.map(drop)
+        })
+        .await
+    }
+
+    /// With all its points.
+    pub async fn delete_collection(&self, id: &CollectionId) -> Result<Response, Fail> {
+        let client = self.sdk.restore_point_collections_client();
+        again(|| async { client.delete(id.subscription(), id.group(), id.name()).send().await.map(Into::into) }).await
+    }
+
+    /// A restore point, sent once; the answer to it, which is not yet the point: `lro`.
+    pub async fn put_point(&self, id: &CollectionId, name: &str, point: models::RestorePoint) -> Result<Response, Fail> {
+        let call = self.sdk.restore_points_client().create(id.subscription(), id.group(), id.name(), name, point);
+        call.send().await.map(Into::into).map_err(|e| Fail::of(&e))
+    }
+
     pub async fn put_collection(
         &self,
         id: &CollectionId,

@@ -3,7 +3,7 @@
 use coordinator::ports::{BackupAnswer, FreezeAnswer, Made, ThawAnswer};
 use protocol::answer::{Answer, BadAnswer, read};
 use protocol::code::exit;
-use protocol::wire::{BackupReply, Facts, FreezeReply, Problem, ThawReply};
+use protocol::wire::{BackupReply, Facts, FreezeReply, Problem, StatusReply, ThawReply};
 use protocol::{BackupId, Code};
 
 /// What became of a command that a cloud was to run on a host.
@@ -91,6 +91,17 @@ pub fn facts(ran: Ran, id: BackupId) -> Result<Facts, Problem> {
         Err(Doubt::Why(why)) => Err(unreachable(why)),
         Ok(a) if a.kind == "problem" => Err(problem(&a)),
         Ok(a) => a.whole::<Facts>("facts").map_err(|e| unreachable(e.to_string())),
+    }
+}
+
+/// Of `status --id`: it freezes nothing, so there is nothing to be in doubt about.
+pub fn status(ran: Ran, id: BackupId) -> Result<StatusReply, Problem> {
+    let unreachable = |why: String| Problem::new(Code::AgentUnreachable, why);
+    match answer(ran, id) {
+        Err(Doubt::NotSent(p)) => Err(p),
+        Err(Doubt::Why(why)) => Err(unreachable(why)),
+        Ok(a) if a.kind == "problem" => Err(problem(&a)),
+        Ok(a) => a.whole::<StatusReply>("status").map_err(|e| unreachable(e.to_string())),
     }
 }
 

@@ -39,6 +39,9 @@ pub fn admit(order: &Order, members: &[Member], now: WallMs) -> Result<WallMs, P
 fn elsewhere(order: &Order) -> Result<(), Problem> {
     let p = &order.policy;
     let asked = [("copy_to", !p.copy_to.is_empty()), ("lock", p.lock.is_some()), ("fast_restore", !p.fast_restore.is_empty())];
+    if !p.snapshotter.is_disks() && order.cloud != Cloud::Azure {
+        return Err(refuse(Code::ConfigInvalid, "restore points are Azure's", "take snapshotter out of the policy"));
+    }
     match asked.iter().find(|(_, is)| *is && order.cloud == Cloud::Azure) {
         Some((key, _)) => Err(refuse(Code::ConfigInvalid, &format!("{key} is not done on Azure"), "take it out of the policy")),
         None => Ok(()),

@@ -96,9 +96,15 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
                 let mut call = freeze_call(saga, now);
                 call.answer_by = backup_answer_by(saga, now);
                 let call = &call;
-                let one = |i| async move {
-                    let unknown = || BackupAnswer::Unknown("no answer to the backup order in time".into());
-                    self.by(call.answer_by, self.hosts.backup(target(i), call)).await.unwrap_or_else(unknown)
+                let one = |i: &usize| {
+                    let i = *i;
+                    async move {
+                        let by_cloud = !saga.order.policy.snapshotter.is_disks();
+                        let call = FreezeCall { snapshots: by_cloud.then(|| snapshot_call(saga, i, call.answer_by)), ..call.clone() };
+                        let unknown = || BackupAnswer::Unknown("no answer to the backup order in time".into());
+                        let answer = self.hosts.backup(&saga.members[i].target, &call);
+                        self.by(call.answer_by, answer).await.unwrap_or_else(unknown)
+                    }
                 };
                 Outcome::BackedUp(join_all(all.iter().map(one)).await)
             }
@@ -137,12 +143,16 @@ impl<H: Hosts, D: Disks, C: Clock> World<'_, H, D, C> {
             id: order.id,
             exclude_boot: order.policy.exclude_boot,
             exclude_volumes: order.policy.exclude_volumes.clone(),
+            snapshotter: order.policy.snapshotter,
             tags: marks::before(order),
             answer_by: by,
         };
         let facts = async {
             let answer = self.by(by, self.hosts.facts(target, order.id, order.policy.hold, by)).await;
-            let late = || Err(Problem::new(Code::AgentUnreachable, "the agent did not answer in time").next("is the SSM agent online?"));
+            let late = || {
+                Err(Problem::new(Code::AgentUnreachable, "the agent did not answer in time")
+                    .next("is the cloud's agent on the host online?"))
+            };
             (answer.unwrap_or_else(late), self.clock.now())
         };
         let look = async { self.by(by, self.disks.look(target, &call)).await };
@@ -234,6 +244,7 @@ fn freeze_call(saga: &Saga, now: WallMs) -> FreezeCall {
         issued_at: now,
         not_after: plus(now, p.late_ms),
         by: saga.order.owner.clone(),
+        snapshots: None,
         policy: p.name.clone(),
         answer_by: plus(now, useful.min(p.late_ms + FREEZE_ANSWER_MS)),
     }
@@ -246,7 +257,8 @@ fn snapshot_call(saga: &Saga, member: usize, answer_by: WallMs) -> SnapshotCall 
         || p.exclude_volumes.clone(),
         |i| i.look.volumes.iter().filter(|v| !v.boot && v.named(&p.exclude_volumes)).map(|v| v.volume.clone()).collect(),
     );
-    SnapshotCall { id: saga.order.id, exclude_boot: p.exclude_boot, exclude_volumes, tags: marks::at_freeze(saga, member), answer_by }
+    let (id, tags) = (saga.order.id, marks::at_freeze(saga, member));
+    SnapshotCall { id, exclude_boot: p.exclude_boot, exclude_volumes, snapshotter: p.snapshotter, tags, answer_by }
 }
 
 /// So that a thaw still arrives inside the shortest hold; never less than what the call may take.

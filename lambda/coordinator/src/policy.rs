@@ -18,6 +18,24 @@ pub enum HeldBy {
     Host,
 }
 
+/// What a set is made of, where a cloud has more than one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Snapshotter {
+    /// A snapshot of each volume.
+    #[default]
+    Disks,
+    /// Azure: a restore point of the machine, all its disks at one moment. Held by the coordinator it is crash-consistent; held by
+    /// the host, Azure makes it application-consistent with the host's own pre and post script (`hook azure-backup`).
+    RestorePoint,
+}
+
+impl Snapshotter {
+    pub fn is_disks(&self) -> bool {
+        *self == Self::Disks
+    }
+}
+
 /// Which member of a mirror is backed up, decided by its live role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,6 +94,7 @@ pub struct Policy {
     pub name: String,
     pub select: Select,
     pub held_by: HeldBy,
+    pub snapshotter: Snapshotter,
     pub member: MemberRule,
     pub hold: HoldMs,
     /// What the snapshot call may take; no call is started with less of the hold left.
@@ -100,11 +119,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// As it is written for this cloud: `held_by`, where it is left open and no group needs the coordinator, is the cloud's own.
+    /// As it is written for this cloud: `held_by`, where it is left open and nothing needs the coordinator, is the cloud's own,
+    /// and so is the hold of a coordinator.
     pub fn read(mut v: serde_json::Value, cloud: Cloud) -> Result<Self, serde_json::Error> {
         let group = v.pointer("/select/group_by").is_some_and(|g| !g.is_null());
-        if let Some(o) = v.as_object_mut().filter(|o| !group && !o.contains_key("held_by")) {
+        let point = v.get("snapshotter").is_some_and(|s| s == "restore-point");
+        if let Some(o) = v.as_object_mut().filter(|o| !group && !point && !o.contains_key("held_by")) {
             o.insert("held_by".into(), serde_json::to_value(rules(cloud).held_by)?);
+        }
+        let by_host = v.get("held_by").is_some_and(|h| h == "host");
+        if let Some(o) = v.as_object_mut().filter(|o| !by_host && !o.contains_key("hold")) {
+            o.insert("hold".into(), span::say(rules(cloud).hold_ms).into());
         }
         serde_json::from_value(v)
     }
@@ -117,6 +142,8 @@ struct Raw {
     name: String,
     select: Select,
     held_by: HeldBy,
+    #[serde(skip_serializing_if = "Snapshotter::is_disks")]
+    snapshotter: Snapshotter,
     member: MemberRule,
     #[serde(with = "span::option", skip_serializing_if = "Option::is_none")]
     hold: Option<u64>,
@@ -142,6 +169,8 @@ const HOUR: u64 = 3_600_000;
 /// Contract §2 rule 4: a freeze over SSM needs two hops inside the window.
 const HOLD_COORDINATOR: u64 = 60_000;
 const HOLD_HOST: u64 = 30_000;
+/// As `[azure_backup] hold` of the agent: the extension's own limits between pre and post are shorter.
+const HOLD_AZURE: u64 = 300_000;
 
 impl Default for Raw {
     fn default() -> Self {
@@ -149,6 +178,7 @@ impl Default for Raw {
             name: String::new(),
             select: Select::default(),
             held_by: HeldBy::default(),
+            snapshotter: Snapshotter::default(),
             member: MemberRule::default(),
             hold: None,
             // EC2 publishes no figure; what was measured is in `snapfreeze:window-ms`.
@@ -198,9 +228,10 @@ impl TryFrom<Raw> for Policy {
         if r.select.ids.is_empty() && r.select.tags.is_empty() {
             return Err(BadPolicy::NoSelect);
         }
-        let default = match r.held_by {
-            HeldBy::Coordinator => HOLD_COORDINATOR,
-            HeldBy::Host => HOLD_HOST,
+        let default = match (r.held_by, r.snapshotter) {
+            (HeldBy::Coordinator, _) => HOLD_COORDINATOR,
+            (HeldBy::Host, Snapshotter::Disks) => HOLD_HOST,
+            (HeldBy::Host, Snapshotter::RestorePoint) => HOLD_AZURE,
         };
         let hold = HoldMs::new(r.hold.unwrap_or(default)).map_err(|e| BadPolicy::Hold(e.to_string()))?;
         let within = |key, ms: u64, from: u64, to: u64, range| {
@@ -238,6 +269,7 @@ impl TryFrom<Raw> for Policy {
             name: r.name,
             select: r.select,
             held_by: r.held_by,
+            snapshotter: r.snapshotter,
             member: r.member,
             hold,
             snapshot_ms: r.snapshot,
@@ -262,6 +294,7 @@ impl From<Policy> for Raw {
             name: p.name,
             select: p.select,
             held_by: p.held_by,
+            snapshotter: p.snapshotter,
             member: p.member,
             hold: Some(p.hold.ms()),
             snapshot: p.snapshot_ms,
@@ -329,8 +362,14 @@ mod tests {
         };
         assert_eq!((by(json!({}), Cloud::Ebs), by(json!({}), Cloud::Azure)), (HeldBy::Coordinator, HeldBy::Host));
         assert_eq!(by(json!({ "held_by": "coordinator" }), Cloud::Azure), HeldBy::Coordinator);
+        let hold = |held: &str, cloud| {
+            Policy::read(json!({ "name": "p", "held_by": held, "select": { "ids": ["i-1"] } }), cloud).unwrap().hold.ms()
+        };
+        assert_eq!((hold("coordinator", Cloud::Ebs), hold("coordinator", Cloud::Azure)), (60_000, 180_000));
+        assert_eq!((hold("host", Cloud::Ebs), hold("host", Cloud::Azure)), (30_000, 30_000));
         let group = json!({ "select": { "ids": ["i-1"], "group_by": "g" } });
         assert_eq!(by(group, Cloud::Azure), HeldBy::Coordinator);
+        assert_eq!(by(json!({ "snapshotter": "restore-point" }), Cloud::Azure), HeldBy::Coordinator);
         assert!(Policy::read(json!([]), Cloud::Azure).is_err());
     }
 

@@ -18,6 +18,8 @@ pub struct FreezeCall {
     pub by: String,
     /// For host-held backups: the policy's name, for the tags.
     pub policy: String,
+    /// For host-held backups whose snapshots the cloud itself makes, with the host's scripts around them.
+    pub snapshots: Option<SnapshotCall>,
     /// No answer is waited for after this.
     pub answer_by: WallMs,
 }
@@ -67,6 +69,7 @@ pub struct SnapshotCall {
     pub id: BackupId,
     pub exclude_boot: bool,
     pub exclude_volumes: Vec<String>,
+    pub snapshotter: crate::policy::Snapshotter,
     /// On every snapshot, in the same call.
     pub tags: BTreeMap<String, String>,
     /// After this the answer does not count any more.

@@ -74,8 +74,9 @@ impl Cloud<RunCommand, ManagedDisks> {
             ..azure::Settings::default()
         })?;
         let clock = WallClock::start();
-        let hosts = RunCommand::new(arm.clone(), clock, Arc::new(Limiter::default()), Mode::Auto);
-        Ok(Self { kind: Kind::Azure, hosts, disks: ManagedDisks::new(arm, clock), clock })
+        let disks = ManagedDisks::new(arm.clone(), clock);
+        let hosts = RunCommand::new(arm, clock, Arc::new(Limiter::default()), Mode::Auto).with(&disks);
+        Ok(Self { kind: Kind::Azure, hosts, disks, clock })
     }
 }
 

@@ -192,7 +192,7 @@ fn each_identity_gets_one_role_and_roles_are_those_that_were_tried() {
     let Some(python) = tool_or_skip("checkov", "python", "each_identity_gets_one_role_and_roles_are_those_that_were_tried") else { return };
     let main = parsed(&python, &text("main.bicep")).expect("it is Bicep");
     let pair = |p: &str, r: &str| (format!("jobs.outputs.{p}Principal"), format!("{r}Role.id"));
-    let right = BTreeSet::from([pair("backup", "coordinator"), pair("upkeep", "upkeep")]);
+    let right = BTreeSet::from([pair("backup", "coordinator"), pair("backup", "points"), pair("upkeep", "upkeep")]);
     assert_eq!(assigned(&main), right);
     let roles: Value = serde_json::from_str(&text("roles.json")).unwrap();
     let defined: BTreeSet<String> = main["resources"]
@@ -208,11 +208,11 @@ fn each_identity_gets_one_role_and_roles_are_those_that_were_tried() {
         })
         .collect();
     assert_eq!(defined, roles.as_object().unwrap().keys().cloned().collect());
-    for (role, may) in [("coordinator", false), ("upkeep", true), ("host", false)] {
+    for (role, may) in [("coordinator", false), ("points", false), ("upkeep", true), ("host", false)] {
         let actions = roles[role]["actions"].as_array().unwrap();
         assert!(actions.iter().all(|a| !a.as_str().unwrap().contains('*')), "{role}: named exactly");
         let has = |what: &str| actions.iter().any(|a| a.as_str().unwrap().ends_with(what));
-        assert_eq!(has("snapshots/delete"), may, "{role}");
+        assert_eq!((has("snapshots/delete"), has("restorePointCollections/delete")), (may, may), "{role}");
         assert!(!has("disks/delete") && !has("disks/write"), "{role}");
         assert!(role == "coordinator" || !has("runCommands/write") && !has("runCommand/action"), "{role}");
     }

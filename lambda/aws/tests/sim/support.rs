@@ -141,6 +141,7 @@ pub fn freeze_call(id: BackupId, answer_ms: i64) -> FreezeCall {
         not_after: in_ms(60_000),
         by: "nightly 0197c4a2".into(),
         policy: "nightly".into(),
+        snapshots: None,
         answer_by: in_ms(answer_ms),
     }
 }
@@ -151,7 +152,8 @@ pub fn snapshot_call(id: BackupId) -> SnapshotCall {
         ("snapfreeze:backup-id".to_owned(), id.to_string()),
         ("snapfreeze:verdict".to_owned(), "pending".to_owned()),
     ]);
-    SnapshotCall { id, exclude_boot: false, exclude_volumes: Vec::new(), tags, answer_by: in_ms(5_000) }
+    let snapshotter = coordinator::policy::Snapshotter::Disks;
+    SnapshotCall { id, exclude_boot: false, exclude_volumes: Vec::new(), snapshotter, tags, answer_by: in_ms(5_000) }
 }
 
 pub fn policy_json(more: Value) -> Value {

@@ -74,8 +74,8 @@ async fn once(cli: &Cli, verb: &Verb, stop: watch::Receiver<bool>, log: &(dyn Fn
         }
     };
     let clock = WallClock::start();
-    let hosts = RunCommand::new(arm.clone(), clock, Arc::new(Limiter::default()), Mode::Auto);
-    let disks = ManagedDisks::new(arm, clock);
+    let disks = ManagedDisks::new(arm.clone(), clock);
+    let hosts = RunCommand::new(arm, clock, Arc::new(Limiter::default()), Mode::Auto).with(&disks);
     World { hosts: &hosts, disks: &disks, clock: &clock, log }.run(verb, &policy, stop).await
 }
 

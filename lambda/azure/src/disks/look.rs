@@ -1,11 +1,12 @@
 //! What the cloud knows before the freeze: is the machine there and running, its disks, and whether each may be snapshotted.
 //! Nothing here is inside a window. Azure has no rehearsal of a call: a missing right to write is found by the call itself.
 
-use super::{ManagedDisks, Seen, list, word};
+use super::{ManagedDisks, Seen, list, points, word};
 use crate::client::models;
 use crate::fail::Fail;
 use crate::id::{DiskId, VmId};
 use coordinator::Target;
+use coordinator::policy::Snapshotter;
 use coordinator::ports::{Clock, CloudVolume, Look, SnapshotCall};
 use futures_util::future::try_join_all;
 use protocol::wire::Problem;
@@ -32,6 +33,12 @@ pub(super) async fn look(disks: &ManagedDisks, target: &Target, call: &SnapshotC
     if let Some(power) = power(&vm).filter(|p| p != "running") {
         let p = Problem::new(Code::CloudRefused, format!("the machine is {power}"));
         return none(p.next(format!("start it, or take it out of the policy: az vm start --ids {id}")));
+    }
+    if let Some(p) = match call.snapshotter {
+        Snapshotter::Disks => None,
+        Snapshotter::RestorePoint => points::limits(&disks.arm, &id, disks.clock.now()).await?,
+    } {
+        return none(p);
     }
     let mut found = attached(&vm);
     let snapshots = disks
@@ -61,7 +68,10 @@ pub(super) async fn look(disks: &ManagedDisks, target: &Target, call: &SnapshotC
         let v = volume(a, disk, facts.as_ref(), &snapshots);
         let left_out = if a.boot { call.exclude_boot } else { v.named(&call.exclude_volumes) };
         if !left_out && problem.is_none() {
-            problem = limits(&v, &list::of_disk(&snapshots, disk), now);
+            problem = match call.snapshotter {
+                Snapshotter::Disks => limits(&v, &list::of_disk(&snapshots, disk), now),
+                Snapshotter::RestorePoint => points::unsupported(&v, facts.as_ref()),
+            };
         }
         volumes.push(v);
     }

@@ -7,6 +7,7 @@
 mod fleet;
 mod list;
 mod look;
+pub(crate) mod points;
 mod take;
 
 use crate::client::{Arm, models};
@@ -15,12 +16,12 @@ use crate::id::SnapshotId;
 use crate::lro::{End, LATER};
 use common::WallClock;
 use coordinator::Target;
-use coordinator::policy::Select;
+use coordinator::policy::{Select, Snapshotter};
 use coordinator::ports::{After, Candidate, CloudVolume, Disks, Fleet, Look, Made, Shelf, Snapshot, SnapshotAnswer, SnapshotCall};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use protocol::wire::Problem;
 use protocol::{BackupId, Code, tags};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ impl ManagedDisks {
     }
 
     async fn retag(&self, snapshot: &str, tags: &BTreeMap<String, String>) -> Result<(), Problem> {
+        if let Some(collection) = points::collection_of(snapshot) {
+            return points::retag(&self.arm, &collection, tags).await;
+        }
         let id: SnapshotId = snapshot.parse()?;
         let read = |f: Fail| f.problem("Microsoft.Compute/snapshots/read");
         let write = |f: Fail| f.problem("Microsoft.Compute/snapshots/write");
@@ -59,6 +63,15 @@ impl ManagedDisks {
         let update = models::SnapshotUpdate { tags: Some(serde_json::json!(all)), ..models::SnapshotUpdate::default() };
         let sent = self.arm.patch_snapshot(&id, update).await.map_err(write)?;
         self.ended(sent, &format!("tags of {}", id.name())).await
+    }
+
+    /// Snapshots and restore points with such tags.
+    async fn listed(&self, wanted: impl Fn(&BTreeMap<String, String>) -> bool + Sync) -> Result<Vec<Snapshot>, Problem> {
+        let (snapshots, points) =
+            join(list::snapshots(&self.arm, self.arm.group()), points::all(&self.arm, self.arm.group(), &wanted)).await;
+        let mut all: Vec<Snapshot> = snapshots?.into_iter().filter(|s| wanted(&s.tags)).collect();
+        all.extend(points?);
+        Ok(all)
     }
 
     /// Of a change outside every window.
@@ -79,16 +92,22 @@ impl Disks for ManagedDisks {
     }
 
     async fn snapshot(&self, target: &Target, call: &SnapshotCall) -> SnapshotAnswer {
-        take::take(self, target, call).await
+        match call.snapshotter {
+            Snapshotter::Disks => take::take(self, target, call).await,
+            Snapshotter::RestorePoint => points::take(self, target, call).await,
+        }
     }
 
     async fn find(&self, id: BackupId) -> Result<Vec<Snapshot>, Problem> {
         let (name, id) = (format!("{}{}", tags::PREFIX, tags::name::BACKUP_ID), id.to_string());
-        let all = list::snapshots(&self.arm, self.arm.group()).await?;
-        Ok(all.into_iter().filter(|s| s.tags.get(&name) == Some(&id)).collect())
+        let of = |t: &BTreeMap<String, String>| t.get(&name) == Some(&id);
+        self.listed(of).await
     }
 
     async fn tag(&self, snapshots: &[String], tags: &BTreeMap<String, String>) -> Result<(), Problem> {
+        // The disks of a restore point share the tags of its collection.
+        let mut seen = BTreeSet::new();
+        let snapshots: Vec<&String> = snapshots.iter().filter(|s| seen.insert(points::tagged(s))).collect();
         let mut first = None;
         for some in snapshots.chunks(TAGGED_AT_ONCE) {
             let done = join_all(some.iter().map(|s| self.retag(s, tags))).await;
@@ -120,11 +139,18 @@ impl Fleet for ManagedDisks {
 impl Shelf for ManagedDisks {
     async fn all(&self) -> Result<Vec<Snapshot>, Problem> {
         let ours = format!("{}{}", tags::PREFIX, tags::name::SCHEMA);
-        let all = list::snapshots(&self.arm, self.arm.group()).await?;
-        Ok(all.into_iter().filter(|s| s.tags.contains_key(&ours)).collect())
+        self.listed(|t| t.contains_key(&ours)).await
     }
 
     async fn delete(&self, snapshot: &str) -> Result<(), Problem> {
+        if let Some(collection) = points::collection_of(snapshot) {
+            return match self.arm.delete_collection(&collection).await {
+                Ok(sent) => self.ended(sent, &format!("deletion of {}", collection.name())).await,
+                // It went with the first of its disks.
+                Err(f) if f.missing() => Ok(()),
+                Err(f) => Err(f.problem("Microsoft.Compute/restorePointCollections/delete")),
+            };
+        }
         let id: SnapshotId = snapshot.parse()?;
         match self.arm.delete_snapshot(&id).await {
             Ok(sent) => self.ended(sent, &format!("deletion of {}", id.name())).await,

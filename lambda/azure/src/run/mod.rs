@@ -6,10 +6,12 @@
 //! was not answered may still start later; what protects the host is its `notAfter`, and the thaw that makes the id unusable.
 
 mod ask;
+mod by_azure;
 mod order;
 mod tidy;
 
 use crate::client::Arm;
+use crate::disks::ManagedDisks;
 use crate::fail::Fail;
 use crate::id::VmId;
 use common::{Limiter, WallClock, answers};
@@ -18,7 +20,7 @@ use coordinator::ports::{BackupAnswer, FreezeAnswer, FreezeCall, Hosts, ThawAnsw
 use order::Order;
 use protocol::wire::{Facts, Problem};
 use protocol::{BackupId, Code, HoldMs, WallMs};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// To say so before the caller gives up.
@@ -44,6 +46,8 @@ pub struct RunCommand {
     limiter: Arc<Limiter>,
     mode: Mode,
     kept: Arc<Kept>,
+    /// For restore points that Azure makes with the host's own scripts.
+    disks: Option<ManagedDisks>,
 }
 
 /// What one process remembers.
@@ -55,11 +59,19 @@ struct Kept {
     actions: Mutex<HashMap<String, ()>>,
     /// Ended commands, deleted when no window is open.
     ended: Mutex<Vec<(VmId, String)>>,
+    /// Backups whose windows Azure's scripts open, under ids of their own.
+    by_azure: Mutex<HashSet<BackupId>>,
 }
 
 impl RunCommand {
     pub fn new(arm: Arm, clock: WallClock, limiter: Arc<Limiter>, mode: Mode) -> Self {
-        Self { arm, clock, limiter, mode, kept: Arc::default() }
+        Self { arm, clock, limiter, mode, kept: Arc::default(), disks: None }
+    }
+
+    /// With the disks of the same subscription.
+    #[must_use]
+    pub fn with(self, disks: &ManagedDisks) -> Self {
+        Self { disks: Some(disks.clone()), ..self }
     }
 
     fn frozen_by(&self, call: &FreezeCall, verb: &'static str) -> Order {
@@ -128,6 +140,7 @@ impl Hosts for RunCommand {
         };
         let order = Order::new("thaw", id, ORDER_S).with("SF_BY", owner.to_owned());
         let answer = answers::thaw(self.ask(&vm, order, WallMs(by.0 - TAIL_MS)).await, id);
+        let answer = if answer == ThawAnswer::NeverFrozen { self.nor_by_azure(&vm, id, by).await } else { answer };
         self.tidy(&vm);
         answer
     }
@@ -137,6 +150,9 @@ impl Hosts for RunCommand {
             Ok(vm) => vm,
             Err(p) => return BackupAnswer::Refused(p),
         };
+        if let Some(set) = &call.snapshots {
+            return self.by_azure(&vm, target, call, set).await;
+        }
         let order = self.frozen_by(call, "backup").with("SF_POLICY", call.policy.clone());
         let answer = answers::backup(self.ask(&vm, order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id);
         self.tidy(&vm);

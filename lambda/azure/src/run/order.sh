@@ -2,6 +2,7 @@
 set -f
 case "$SF_VERB" in
   facts) exec /usr/bin/snapfreeze facts --json --packed --id "$SF_ID" --hold "${SF_HOLD}ms" ;;
+  status) exec /usr/bin/snapfreeze status --json --packed --id "$SF_ID" ;;
   freeze | backup)
     set -- --id "$SF_ID" --hold "${SF_HOLD}ms" --issued-at "$SF_ISSUED" --not-after "$SF_NOT_AFTER" --by "$SF_BY" "$@"
     if [ "$SF_VERB" = backup ]; then set -- --snapshotter command --policy "$SF_POLICY" "$@"; fi

@@ -146,7 +146,14 @@ impl<'a, D: Disks, C: Clock> Ready<'a, D, C> {
         let mut tags = tags;
         tags.extend(self.place.tags.clone());
         let Place { exclude_boot, exclude_volumes, .. } = &self.place;
-        SnapshotCall { id: self.given.id, exclude_boot: *exclude_boot, exclude_volumes: exclude_volumes.clone(), tags, answer_by }
+        SnapshotCall {
+            id: self.given.id,
+            exclude_boot: *exclude_boot,
+            exclude_volumes: exclude_volumes.clone(),
+            snapshotter: coordinator::policy::Snapshotter::Disks,
+            tags,
+            answer_by,
+        }
     }
 
     /// The one call. It is given up when the hold must be over; whatever it made then is for `reap`.

@@ -389,6 +389,7 @@ impl Inner {
             id,
             exclude_boot: false,
             exclude_volumes: vec![],
+            snapshotter: crate::policy::Snapshotter::Disks,
             tags: own_tags(h, id, &Verdict::Pending, h.volumes.len()),
             answer_by: self.now,
         };

@@ -3,7 +3,7 @@
 use super::config::ArmConfig;
 use super::fault::{ArmFault, ArmMatch};
 use super::identity::{self, ArmPrincipal};
-use super::points::Point;
+use super::points::{Collection, Point};
 use super::run::ArmRun;
 use super::serve::{self, Port};
 use super::sim::Sim;
@@ -186,6 +186,20 @@ impl ArmSim {
     /// In the order of their acceptance.
     pub fn points(&self) -> Vec<Point> {
         points(&self.sim)
+    }
+
+    /// Collections of restore points, by name.
+    pub fn collections(&self) -> Vec<Collection> {
+        let mut all: Vec<Collection> = self.sim.world().collections.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// As if this point had been made so long before.
+    pub fn age_points(&self, ms: i64) {
+        for p in self.sim.world().points.values_mut() {
+            p.created_wall_ms -= ms;
+        }
     }
 
     /// Every script that was asked for, in the order of its acceptance.

@@ -44,7 +44,7 @@ pub use config::{ArmConfig, PointsConfig, RunConfig, SnapshotsConfig};
 pub use fault::{ArmFault, ArmMatch};
 pub use handle::{ArmRule, ArmRuleState, ArmSim};
 pub use identity::{ArmPrincipal, of_vm};
-pub use points::{Point as ArmPoint, PointDisk as ArmPointDisk};
+pub use points::{Collection as ArmCollection, Point as ArmPoint, PointDisk as ArmPointDisk};
 pub use run::ArmRun;
 pub use snapshots::ArmSnapshot;
 pub use wire::ArmCall;

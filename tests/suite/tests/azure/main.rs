@@ -9,4 +9,5 @@ mod job;
 mod kills;
 mod limits;
 mod others;
+mod points;
 mod rights;

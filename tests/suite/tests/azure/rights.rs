@@ -65,6 +65,24 @@ fn the_coordinators_role_has_what_a_backup_needs_and_nothing_else() {
 }
 
 #[test]
+fn restore_points_need_their_role_and_nothing_else() {
+    let fleet = AzureFleet::iris(1, ArmConfig::quick, &setup());
+    let (base, points) = (actions("coordinator"), actions("points"));
+    let run = |less: &str| {
+        let may: Vec<&str> = base.iter().chain(&points).map(String::as_str).filter(|a| *a != less).collect();
+        fleet.sim.add_principal(ArmPrincipal::new("system").actions(&may));
+        let out = job(&fleet, "backup", &json!({ "snapshotter": "restore-point", "hold": "5s", "snapshot": "500ms" }));
+        assert!(!fleet.any_frozen(), "{}", said(&out));
+        out
+    };
+    let out = run("");
+    assert_eq!(exit(&out), 0, "{}", said(&out));
+    for one in &points {
+        assert_ne!(exit(&run(one)), 0, "{one} can be left out");
+    }
+}
+
+#[test]
 fn the_hosts_role_and_the_upkeeps_have_what_they_need() {
     let all = actions("host");
     let with = json!({ "held_by": "host", "hold": "5s", "snapshot": "500ms" });
