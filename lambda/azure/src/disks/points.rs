@@ -14,7 +14,7 @@ use coordinator::ports::{CloudVolume, Made, Snapshot, SnapshotAnswer, SnapshotCa
 use futures_util::future::try_join_all;
 use models::restore_point_properties::ConsistencyMode;
 use protocol::wire::Problem;
-use protocol::{Code, WallMs, tags};
+use protocol::{BackupId, Code, WallMs, tags};
 use std::collections::{BTreeMap, BTreeSet};
 
 const COLLECTIONS_READ: &str = "Microsoft.Compute/restorePointCollections/read";
@@ -215,10 +215,11 @@ fn snapshots(id: &CollectionId, c: &models::RestorePointCollection) -> Vec<Snaps
     };
     let points = c.properties.as_ref().map(|p| p.restore_points.as_slice()).unwrap_or_default();
     let Some(point) = points.first() else {
-        return vec![one(id.to_string(), String::new(), WallMs(0), State::Failed, 0)];
+        // Just made, or what a refused point has left: `reap` waits before it says which.
+        return vec![one(id.to_string(), String::new(), made_at(&tags), State::Pending, 0)];
     };
     let p = point.properties.as_ref();
-    let started = p.and_then(|p| p.time_created).map_or(WallMs(0), list::wall);
+    let started = p.and_then(|p| p.time_created).map_or_else(|| made_at(&tags), list::wall);
     let state = match p.and_then(|p| p.provisioning_state.as_deref()) {
         Some("Succeeded") => State::Completed,
         Some("Failed" | "Canceled" | "Deleting") => State::Failed,
@@ -229,6 +230,13 @@ fn snapshots(id: &CollectionId, c: &models::RestorePointCollection) -> Vec<Snaps
         return vec![one(format!("{id}/restorePoints/{POINT}"), String::new(), started, state, 0)];
     }
     parts.into_iter().map(|part| one(part.snapshot, part.volume, started, state, part.size_gib)).collect()
+}
+
+/// By the backup id, which is a UUIDv7.
+fn made_at(of: &BTreeMap<String, String>) -> WallMs {
+    let id = of.get(&format!("{}{}", tags::PREFIX, tags::name::BACKUP_ID)).and_then(|t| t.parse::<BackupId>().ok());
+    let at = id.and_then(|id| id.uuid().get_timestamp()).map(|t| t.to_unix());
+    WallMs(at.map_or(0, |(s, ns)| i64::try_from(s * 1000 + u64::from(ns) / 1_000_000).unwrap_or(0)))
 }
 
 pub(super) async fn retag(arm: &Arm, id: &CollectionId, tags: &BTreeMap<String, String>) -> Result<(), Problem> {

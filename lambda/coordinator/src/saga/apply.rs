@@ -338,7 +338,9 @@ impl Saga {
 
     fn found(&mut self, found: Result<Vec<Snapshot>, Problem>, now: WallMs) {
         let host_held = self.order.policy.held_by == HeldBy::Host;
-        let over = now >= plus(self.since.unwrap_or(now), if host_held { HOST_TAIL_MS } else { FIND_FOR_MS });
+        // A helper on the host may still write its verdict; where the cloud made the set there is none.
+        let helper = host_held && self.order.policy.snapshotter.is_disks();
+        let over = now >= plus(self.since.unwrap_or(now), if helper { HOST_TAIL_MS } else { FIND_FOR_MS });
         let found = match found {
             Ok(f) => f,
             Err(p) => {
