@@ -55,6 +55,11 @@ impl Fail {
         self.status() == 429
     }
 
+    /// The identity has no right to it.
+    pub fn denied(&self) -> bool {
+        matches!(self, Self::Refused { status: 403, .. })
+    }
+
     pub fn missing(&self) -> bool {
         self.status() == 404
     }

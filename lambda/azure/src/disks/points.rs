@@ -181,7 +181,7 @@ fn name(call: &SnapshotCall, vm: &VmId) -> String {
     format!("sf-{}-{hash:08x}", call.id.uuid().simple())
 }
 
-/// The disks of every restore point whose collection has such tags. A collection without a point, and a point that is not there yet,
+/// The disks of every restore point whose collection has such tags. None for who may not read them: such an identity makes none. A collection without a point, and a point that is not there yet,
 /// is one entry: `reap` finds it.
 pub(super) async fn all(
     arm: &Arm,
@@ -189,7 +189,8 @@ pub(super) async fn all(
     wanted: &(impl Fn(&BTreeMap<String, String>) -> bool + Sync),
 ) -> Result<Vec<Snapshot>, Problem> {
     let problem = |f: Fail| f.problem(COLLECTIONS_READ);
-    let found = arm.collections(group).await.or_else(|f| if f.missing() { Ok(Vec::new()) } else { Err(f) }).map_err(problem)?;
+    let none = |f: Fail| if f.missing() || f.denied() { Ok(Vec::new()) } else { Err(f) };
+    let found = arm.collections(group).await.or_else(none).map_err(problem)?;
     let ours = found.iter().filter(|c| wanted(&tag_map(c.resource.tags.as_ref())));
     let ids: Vec<CollectionId> = ours.filter_map(|c| c.resource.id.as_deref()?.parse().ok()).collect();
     let whole = try_join_all(ids.iter().map(|id| async {

@@ -84,9 +84,17 @@ fn the_published_descriptions_allow_every_request_of_a_run_that_they_know() {
         let out = c.env("SNAPFREEZE_ARM_ENDPOINT", checked.url()).output().expect("it runs");
         assert_eq!(exit(&out), 0, "{verb}: {}", said(&out));
     }
+    let policy = policy_file(&fleet, &json!({ "hold": "20s", "snapshotter": "restore-point" }));
+    for verb in ["backup", "reap"] {
+        let mut c = fleet.program(&program("snapfreeze-job"), &[verb, "--policy", &policy]);
+        let out = c.env("SNAPFREEZE_ARM_ENDPOINT", checked.url()).output().expect("it runs");
+        assert_eq!(exit(&out), 0, "restore point, {verb}: {}", said(&out));
+    }
     assert!(fleet.sim.snapshots().len() == 3 && fleet.sim.snapshots().iter().all(|s| tag(s, "verdict") == "held"));
     let through = |op: &str| fleet.sim.calls_of(op).len();
     assert!(through("snapshots.put") == 3 && through("snapshots.patch") >= 6 && through("vms.get") > 0 && through("disks.get") > 0);
+    assert!(through("points.put") == 1 && through("collections.put") == 1 && through("collections.patch") >= 2);
+    assert!(through("collections.list") > 0 && through("collections.get") > 0);
     suite::host::sleep_ms(1_000); // Prism notes a moment after it answered.
     assert!(checked.unchecked() > 0, "managed Run Commands are in no description that is packaged");
     assert_eq!(checked.bad_requests(), Vec::<String>::new());
