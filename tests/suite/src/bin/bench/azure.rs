@@ -114,7 +114,7 @@ impl Site {
         );
         std::fs::write(helper, exec)?;
         for held in ["host", "coordinator"] {
-            let policy = json!({ "name": "bench", "select": { "ids": [self.vm] }, "held_by": held, "hold": "40s", "snapshot": "2s", "exclude_boot": true });
+            let policy = json!({ "name": "bench", "select": { "ids": [self.vm] }, "held_by": held, "hold": "30s", "snapshot": "2s", "exclude_boot": true });
             std::fs::write(self.policy(held), policy.to_string())?;
         }
         Ok(())
