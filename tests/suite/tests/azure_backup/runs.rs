@@ -175,6 +175,8 @@ fn post_without_pre_and_post_twice_thaw_nothing_and_are_no_success() {
     assert!(!o.status.success(), "{}", said(&o));
     b.frozen_times(2);
     // Without its turn (a full tmpfs, a lost file) post asks the agent, thaws, and does not know enough for a success.
+    // The kernel tells a process's start in ticks of 10 ms, rounded down: one so soon after a post counts as given up.
+    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(b.call("pre").status.code(), Some(0));
     std::fs::remove_file(b.h.run_dir().join("azure-backup")).unwrap();
     let o = b.call("post");
@@ -229,6 +231,25 @@ fn two_runs_at_once_are_both_no_success() {
     b.frozen_times(1);
     assert!(b.records().iter().all(|r| r["exit"] != 0), "{:#?}", b.records());
     assert!(b.azure().backup(|_| true).app_consistent());
+}
+
+#[test]
+fn a_pre_without_an_agent_leaves_an_open_turn_to_its_post() {
+    if !root("a_pre_without_an_agent_leaves_an_open_turn_to_its_post") {
+        return;
+    }
+    let b = Bed::new("");
+    let turn = || std::fs::read_to_string(b.h.run_dir().join("azure-backup")).unwrap();
+    assert_eq!(b.call("pre").status.code(), Some(0));
+    let first = turn();
+    assert!(b.h.agent.stop(10_000));
+    let o = b.call("pre");
+    assert_eq!(o.status.code(), Some(10), "{}", said(&o));
+    assert_eq!(turn(), first, "the only name of a window that may be open");
+    b.h.start_agent();
+    assert!(!b.call("post").status.success());
+    assert_ne!(turn(), first);
+    b.frozen_times(1);
 }
 
 #[test]

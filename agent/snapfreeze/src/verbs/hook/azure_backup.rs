@@ -71,8 +71,8 @@ async fn frozen(config: &Config, turns: &Turns, id: BackupId) -> Result<FreezeRe
     let until = begun.plus(plugin::own_time_ms(script_ms));
     let caller = Caller::new(config);
     let lock = |e: std::io::Error| Problem::new(Code::Internal, format!("the turn of pre and post cannot be taken: {e}"));
-    let open = open(&caller, until).await;
-    if let Ok(Some(other)) = &open {
+    // Without an answer the turn stays as it is: it may be the only name of a window that is open.
+    if let Some(other) = open(&caller, until).await? {
         // Azure runs one at a time. If it does not, no post knows whose it is, and neither window may be called consistent.
         turns.change(boot_now().plus(LOCK_MS), |t| t.disturbed = true).map_err(lock)?;
         let p = Problem::new(Code::RefusedBusy, format!("{}: {} by {}", Code::RefusedBusy.says(), other.0, other.1));
@@ -82,7 +82,6 @@ async fn frozen(config: &Config, turns: &Turns, id: BackupId) -> Result<FreezeRe
     if !turns.change(boot_now().plus(LOCK_MS), |t| t.begin(id, begun)).map_err(lock)? || boot_now() >= until {
         return Err(late().next("look for what delayed it: a loaded host, a small timeoutInSeconds"));
     }
-    open?;
     let now = wall_now();
     let request = FreezeRequest {
         id,
