@@ -134,7 +134,13 @@ pub struct StatusReply {
     pub left_frozen: bool,
     pub alarms: Vec<String>,
     pub last: Option<Window>,
+    /// Who asked for the last window (`by` of its freeze); empty from an agent that does not say, or after its restart.
+    #[serde(default)]
+    pub last_by: String,
 }
+
+/// Who asks for a freeze as Azure Backup's script: `by` of `hook azure-backup`.
+pub const BY_AZURE_BACKUP: &str = "azure-backup";
 
 /// `snapfreeze facts`: everything about this host that a coordinator decides on before a freeze.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

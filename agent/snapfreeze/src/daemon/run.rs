@@ -96,6 +96,7 @@ pub struct Run {
     dog: Option<(BackupId, u32)>,
     recording: Option<Window>,
     last: Option<Window>,
+    last_by: String,
     results: BTreeMap<BackupId, Window>,
     left_frozen: bool,
     alarms: Vec<String>,
@@ -125,6 +126,7 @@ impl Run {
             dog: None,
             recording: None,
             last: None,
+            last_by: String::new(),
             results: BTreeMap::new(),
             left_frozen: false,
             alarms: Vec::new(),
@@ -472,6 +474,7 @@ impl Run {
                     }
                     self.forget_old(wall_now()); // behind the disarm in the lane
                     self.last = Some(window.clone());
+                    self.last_by = self.session.as_ref().filter(|s| s.id == id).map(|s| s.by.clone()).unwrap_or_default();
                     self.results.insert(id, window.clone());
                 }
                 reach("agent.tell.before");
@@ -534,6 +537,7 @@ impl Run {
             left_frozen: self.left_frozen,
             alarms: self.alarms.clone(),
             last: self.last.clone(),
+            last_by: self.last_by.clone(),
         }
     }
 

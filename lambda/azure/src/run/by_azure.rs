@@ -1,6 +1,6 @@
 //! A backup whose window the machine's own scripts hold: an application-consistent restore point makes Azure call the pre and post
 //! script of `hook azure-backup`. We ask for it, and believe it only when Azure says `ApplicationConsistent` **and** the agent shows
-//! a window that was not there before, unbroken.
+//! a window that was not there before, asked for by `hook azure-backup`, unbroken.
 
 use super::{ORDER_S, Order, RunCommand, TAIL_MS};
 use crate::disks::points::{self, Scripted};
@@ -9,7 +9,7 @@ use common::answers;
 use coordinator::Target;
 use coordinator::ports::{BackupAnswer, FreezeCall, SnapshotCall, ThawAnswer};
 use protocol::outcome::{BrokenReason, Window, WindowState};
-use protocol::wire::{Phase, Problem, StatusReply};
+use protocol::wire::{BY_AZURE_BACKUP, Phase, Problem, StatusReply};
 use protocol::{BackupId, Code, Verdict, WallMs};
 
 /// Left for the host's word after Azure's.
@@ -35,7 +35,7 @@ impl RunCommand {
         if let Scripted::Refused(p) = done {
             return BackupAnswer::Refused(p);
         }
-        let window = self.status(vm, call.id, call.answer_by).await.map(|s| s.last.filter(|w| Some(w.backup_id) != before));
+        let window = self.status(vm, call.id, call.answer_by).await.map(|s| scripts_own(s, before));
         self.tidy(vm);
         judged(done, window, call.id)
     }
@@ -51,6 +51,12 @@ impl RunCommand {
             Err(p) => ThawAnswer::Unknown(p.detail),
         }
     }
+}
+
+/// The last window, if it is new and the scripts' own: another backup's window on this host proves nothing about this point.
+fn scripts_own(s: StatusReply, before: Option<BackupId>) -> Option<Window> {
+    let own = s.last_by == BY_AZURE_BACKUP;
+    s.last.filter(|w| own && Some(w.backup_id) != before)
 }
 
 /// Held needs both words, Azure's and the host's.
@@ -112,5 +118,28 @@ mod tests {
         ] {
             assert!(!held(&judged(done, window, id)));
         }
+    }
+    #[test]
+    fn only_a_new_window_of_the_scripts_counts() {
+        let (old, new): (BackupId, BackupId) =
+            ("0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e".parse().unwrap(), "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6f".parse().unwrap());
+        let status = |by: &str| -> StatusReply {
+            let window = serde_json::json!({
+                "backup_id": new, "state": WindowState::Unbroken, "frozen_at": null, "thawed_at": null, "window_ms": 1,
+                "parts": [], "marks": [], "evidence": [],
+            });
+            let mut v = serde_json::json!({
+                "schema": 1, "agent_version": "0", "phase": "idle", "id": null, "by": "", "instances": [], "since": null,
+                "thaw_in_ms": null, "watchdog_pid": null, "left_frozen": false, "alarms": [], "last": window,
+            });
+            if !by.is_empty() {
+                v["last_by"] = by.into();
+            }
+            serde_json::from_value(v).unwrap()
+        };
+        assert!(scripts_own(status(BY_AZURE_BACKUP), Some(old)).is_some());
+        assert!(scripts_own(status(BY_AZURE_BACKUP), Some(new)).is_none(), "it was there before");
+        assert!(scripts_own(status("nightly"), Some(old)).is_none(), "another backup's");
+        assert!(scripts_own(status(""), None).is_none(), "an older agent names nobody");
     }
 }

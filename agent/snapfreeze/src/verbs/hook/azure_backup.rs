@@ -23,7 +23,7 @@ use protocol::{BackupId, BootMs, Code, WallMs};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub const BY: &str = "azure-backup";
+pub const BY: &str = protocol::wire::BY_AZURE_BACKUP;
 /// For the lock of the turn: it is held for two small writes to tmpfs.
 const LOCK_MS: u64 = 2_000;
 /// For the record of a post: the disk may still be frozen.
