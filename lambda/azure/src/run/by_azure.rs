@@ -119,6 +119,7 @@ mod tests {
             assert!(!held(&judged(done, window, id)));
         }
     }
+
     #[test]
     fn only_a_new_window_of_the_scripts_counts() {
         let (old, new): (BackupId, BackupId) =
