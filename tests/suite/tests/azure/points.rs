@@ -199,3 +199,21 @@ fn a_point_that_azure_did_not_make_application_consistent_is_never_held() {
         });
     });
 }
+
+#[test]
+fn another_backups_window_proves_nothing_about_a_point() {
+    // Scripts that say 0 and freeze nothing by the hook, while a backup of another name opens and closes a good window.
+    let id = "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e";
+    let other = |stage: &str, _: String| match stage {
+        "pre" => format!("/usr/bin/snapfreeze freeze --id {id} --by nightly --hold 8s --no-sync\n"),
+        _ => format!("/usr/bin/snapfreeze thaw --id {id} --by nightly\n"),
+    };
+    let fleet = scripted(other, false);
+    let m = &fleet.members[0];
+    let out = job(&fleet, "backup", &by_azure());
+    let p = &fleet.sim.points()[0];
+    assert_eq!((p.consistency.as_str(), p.pre, p.post), ("ApplicationConsistent", Some(0), Some(0)), "Azure believes them");
+    assert!(inside(m, p) && !fleet.any_frozen(), "a window was there: {:?}", m.windows());
+    assert_eq!(exit(&out), 3, "{}", said(&out));
+    assert!(!verdicts(&fleet).contains(&"held".to_owned()), "{}", said(&out));
+}
