@@ -307,7 +307,11 @@ impl Saga {
         match (&self.verdict, &self.problem) {
             (Some(Verdict::Held), None) if self.phase == Phase::Done => Ok(()),
             (Some(Verdict::Broken(BrokenReason::SnapshotFailed(why))), _) => Err(Problem::new(Code::SnapshotFailed, why.clone())),
-            (Some(Verdict::Broken(why)), _) => Err(Problem::new(Code::WindowBroken, why.to_string())),
+            // What went wrong first says more than what the verdict rests on.
+            (Some(Verdict::Broken(why)), Some(p)) => {
+                Err(Problem { code: Code::WindowBroken, detail: format!("{}; {why}", p.detail), ..p.clone() })
+            }
+            (Some(Verdict::Broken(why)), None) => Err(Problem::new(Code::WindowBroken, why.to_string())),
             (_, Some(p)) => Err(p.clone()),
             (Some(Verdict::Held | Verdict::Pending) | None, None) => Err(Problem::new(Code::Internal, "not finished yet")),
         }

@@ -215,5 +215,6 @@ fn another_backups_window_proves_nothing_about_a_point() {
     assert_eq!((p.consistency.as_str(), p.pre, p.post), ("ApplicationConsistent", Some(0), Some(0)), "Azure believes them");
     assert!(inside(m, p) && !fleet.any_frozen(), "a window was there: {:?}", m.windows());
     assert_eq!(exit(&out), 3, "{}", said(&out));
+    assert!(said(&out).contains("no script has frozen anything") && said(&out).contains("snapfreeze check"), "{}", said(&out));
     assert!(!verdicts(&fleet).contains(&"held".to_owned()), "{}", said(&out));
 }

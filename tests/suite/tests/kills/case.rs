@@ -250,7 +250,13 @@ impl Case {
 
 /// The agent, or a watchdog without one, has not come to rest.
 fn busy(host: &Host) -> bool {
-    if host.agent.pid().is_some() { host.phase() != "idle" || !host.watchdogs().is_empty() } else { !host.watchdogs().is_empty() }
+    !host.watchdogs().is_empty() || (host.agent.pid().is_some() && (host.phase() != "idle" || disarming(&host.points.seen())))
+}
+
+/// The agent says "idle" while its lane may still close the entry.
+fn disarming(points: &[Seen]) -> bool {
+    let times = |name| points.iter().filter(|p| p.name == name).count();
+    times("agent.disarm.before") > times("agent.disarm.after")
 }
 
 /// By the controller's clock: the agent took the order just before it made its entry.
