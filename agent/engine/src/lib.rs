@@ -11,6 +11,7 @@ pub mod fake;
 pub mod gtm;
 pub mod iris;
 mod open;
+pub mod restore;
 
 pub use config::InstanceConfig;
 pub use open::{discover, open};

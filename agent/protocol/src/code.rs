@@ -65,6 +65,9 @@ codes! {
     NotAllowed = "NotAllowed", OTHER, "this caller may not do that";
     CatalogueUnknown = "Catalogue.UnknownId", OTHER, "no such backup in the catalogue";
     CatalogueDamaged = "Catalogue.Damaged", OTHER, "the set does not match its manifest";
+    RestoreImpossible = "Restore.Impossible", REFUSED, "this restore cannot succeed; nothing was changed";
+    RestoreFailed = "Restore.Failed", OTHER, "a step of the restore failed; what was there is kept aside";
+    RestoreUnfinished = "Restore.Unfinished", REFUSED, "another restore is running, or was interrupted and waits";
     Internal = "Internal", OTHER, "something else failed; no freeze was sent";
 }
 

@@ -86,6 +86,8 @@ pub enum Verb {
     Keep(Keep),
     /// What retention would remove; removes it with --yes
     Prune(Prune),
+    /// Restore a set, a step at a time: plan, run, resume after a crash
+    Restore(Restore),
     /// Figures for node_exporter's textfile collector
     Metrics(Metrics),
     /// A support bundle without secrets
@@ -356,6 +358,73 @@ pub struct Prune {
     /// Remove what was listed
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Restore {
+    #[command(subcommand)]
+    pub of: RestoreOf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum RestoreOf {
+    /// The steps in their order, each with its reason, its check and its undo; changes nothing
+    #[command(
+        after_help = "Examples:\n  snapfreeze restore plan latest\n  snapfreeze restore plan ID --database /data/t1 --into /data/t1=/data/t1rest\n  snapfreeze restore plan ID --wij without --until backup"
+    )]
+    Plan(RestoreWish),
+    /// Carry the plan out; what is there is kept aside, never overwritten
+    #[command(
+        after_help = "Killed on the way? `snapfreeze restore resume` goes on from there.\n\nExamples:\n  snapfreeze restore run latest --yes\n  snapfreeze restore run ID --database /data/t1 --yes\n  snapfreeze restore run ID --database /data/t1 --into /data/t1=/data/t1rest --online"
+    )]
+    Run {
+        #[command(flatten)]
+        wish: RestoreWish,
+        /// Do not ask before the dangerous steps
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Go on with the run that was interrupted, from the step at which it was
+    Resume {
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give up the run that was interrupted; nothing is put back
+    Abandon,
+}
+
+#[derive(Args, Debug)]
+pub struct RestoreWish {
+    /// Backup id, or `latest`
+    pub id: String,
+    #[command(flatten)]
+    pub place: Where,
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<InstanceName>,
+    /// Only this database, by its directory (GT.M: its file); the whole system when left out
+    #[arg(long = "database", value_name = "DIR")]
+    pub databases: Vec<PathBuf>,
+    /// Another directory for a database
+    #[arg(long, value_name = "OLD=NEW")]
+    pub into: Vec<String>,
+    /// Which journals are applied: all (`end`), those of the set (`backup`), or up to a journal file's name
+    #[arg(long, default_value = "end", value_name = "WHEN")]
+    pub until: String,
+    /// Whole system: with the write image journal of the backup, or without one
+    #[arg(long, value_enum)]
+    pub wij: Option<Wij>,
+    /// Leave the instance up: only for databases that no namespace shows
+    #[arg(long)]
+    pub online: bool,
+    /// Take a set that is broken or pending: it may be torn
+    #[arg(long)]
+    pub even_if_not_held: bool,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wij {
+    Backup,
+    Without,
 }
 
 #[derive(Args, Debug)]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 pub type Set = Vec<Arc<Instance>>;
 
-/// Opens what is configured, or discovers what is there. One that cannot be opened is named, not skipped.
-pub fn open(config: &Config) -> Result<Set, Problem> {
+/// What is configured, or else what is found.
+pub fn configs(config: &Config) -> Result<Vec<InstanceConfig>, Problem> {
     let configs = if config.instances.is_empty() {
         engine::discover().map_err(|e| {
             Problem::new(Code::RefusedInstance, crate::chain(&e)).next("name the instance in an [[instance]] table of the configuration")
@@ -21,8 +21,13 @@ pub fn open(config: &Config) -> Result<Set, Problem> {
     } else {
         config.instances.clone()
     };
-    let configs = configs.into_iter().map(|c| own_log_dir(c, config));
-    configs
+    Ok(configs.into_iter().map(|c| own_log_dir(c, config)).collect())
+}
+
+/// Opens all of them. One that cannot be opened is named, not skipped.
+pub fn open(config: &Config) -> Result<Set, Problem> {
+    configs(config)?
+        .into_iter()
         .map(|c| {
             let name = c.name().clone();
             engine::open(c).map(Arc::new).map_err(|e| {

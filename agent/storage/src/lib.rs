@@ -26,6 +26,7 @@ pub mod cover;
 pub mod fsfreeze;
 mod ioctl;
 pub mod layout;
+pub mod place;
 pub mod snapshot;
 pub mod sync;
 

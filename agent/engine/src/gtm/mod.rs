@@ -23,6 +23,7 @@ mod discover;
 mod freeze;
 pub mod output;
 mod process;
+mod restore;
 mod thaw;
 
 pub use config::{GtmConfig, find_dist};

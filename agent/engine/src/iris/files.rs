@@ -20,6 +20,14 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// The end of a log on this host; of one that is not there yet, its beginning.
+    pub fn end_of(path: &Path) -> Self {
+        let (inode, offset) = std::fs::metadata(path).map_or((0, 0), |m| (m.ino(), m.len()));
+        Self { path: path.into(), inode, offset }
+    }
+}
+
 /// A whole small file.
 pub fn read(runner: &Runner, path: &Path, by: BootMs) -> Result<String, String> {
     if runner.in_container() {

@@ -22,6 +22,7 @@ pub mod mark;
 pub mod parse;
 mod prove;
 pub mod quote;
+pub mod restore;
 mod run;
 pub mod script;
 mod setup;
@@ -70,6 +71,12 @@ impl Product {
         match self {
             Self::Iris => "messages.log",
             Self::Cache => "cconsole.log",
+        }
+    }
+    const fn wij(self) -> &'static str {
+        match self {
+            Self::Iris => "IRIS.WIJ",
+            Self::Cache => "CACHE.WIJ",
         }
     }
     const fn lock(self) -> &'static str {

@@ -139,6 +139,12 @@ impl Runner {
         Ok(call.stdin(format!("{typed}{script}")).run(by, cancel)?)
     }
 
+    /// `iris session NAME -B`, the administrator's emergency login ("System Administration Guide"): no credentials are typed.
+    pub fn admin_session(&self, script: &str, by: BootMs) -> Result<Output, Error> {
+        let call = self.call(&self.iris, &["session", &self.name, "-B", "-U%SYS"])?;
+        Ok(call.stdin(script.to_owned()).run(by, None)?)
+    }
+
     /// The command-line form: `iris session NAME -U%SYS "##Class(Backup.General).METHOD(ARGS)"`. Its exit code is the
     /// method's answer. ("Arguments may only be string/number literals", System Administration Guide.)
     pub fn class_method(&self, call: &str, by: BootMs) -> Result<Output, Error> {

@@ -43,6 +43,8 @@ pages!(
     "Freeze.Refused.Stopping",
     "Thaw.UnknownId",
     "Thaw.NotYours",
+    "Restore.Impossible",
+    "Restore.Unfinished",
     "Cloud.Refused",
     "Agent.Unreachable",
     "Config.Invalid",
@@ -50,6 +52,7 @@ pages!(
     "NotAllowed",
     "Catalogue.UnknownId",
     "Catalogue.Damaged",
+    "Restore.Failed",
     "Internal",
 );
 

@@ -13,5 +13,6 @@ mod others;
 mod pages;
 mod prepare;
 mod progress;
+pub mod restore;
 pub mod status;
 pub mod thaw;

@@ -88,9 +88,15 @@ impl Report {
     }
 }
 
-/// Compares a set with its list, byte by byte where the list has checksums. An absent or changed list is an error: then
-/// nothing is known about the set.
-pub fn verify(set: &Path, manifest: &Manifest, say: Say<'_>) -> Result<Report, Error> {
+impl Record {
+    /// Relative to the set.
+    pub fn path(&self) -> PathBuf {
+        read_path(&self.path)
+    }
+}
+
+/// The list of a set, if it is the one that the manifest names. Reads no file of the set.
+pub fn list(set: &Path, manifest: &Manifest) -> Result<Vec<Record>, Error> {
     let path = set.join(FILES);
     let damaged = |why: String| Error::Damaged { path: path.clone(), why };
     let finished = manifest.finished.as_ref().ok_or_else(|| damaged("the set was never finished".into()))?;
@@ -98,11 +104,20 @@ pub fn verify(set: &Path, manifest: &Manifest, say: Say<'_>) -> Result<Report, E
     if hex(&Sha256::digest(&text)) != finished.list_sha256 {
         return Err(damaged("it is not the list that the manifest names".into()));
     }
+    BufReader::new(&text[..])
+        .lines()
+        .map(|l| l.map_err(|e| damaged(e.to_string())).and_then(|l| serde_json::from_str(&l).map_err(|e| damaged(e.to_string()))))
+        .collect()
+}
+
+/// Compares a set with its list, byte by byte where the list has checksums. An absent or changed list is an error: then
+/// nothing is known about the set.
+pub fn verify(set: &Path, manifest: &Manifest, say: Say<'_>) -> Result<Report, Error> {
+    let wanted = list(set, manifest)?;
+    let finished = manifest.finished.clone().unwrap_or_default();
     let mut report = Report { checksums: finished.checksums, ..Report::default() };
     let mut listed = BTreeSet::new();
-    for line in BufReader::new(&text[..]).lines() {
-        let line = line.map_err(|e| damaged(e.to_string()))?;
-        let want: Record = serde_json::from_str(&line).map_err(|e| damaged(e.to_string()))?;
+    for want in wanted {
         compare(set, &want, &mut report);
         listed.insert(want.path);
         say(Progress { step: "verify", files: report.files, files_of: finished.files, bytes: report.bytes, bytes_of: finished.bytes });

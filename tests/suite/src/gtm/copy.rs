@@ -112,14 +112,18 @@ impl Copied<'_> {
         Ok(())
     }
 
+    /// `%XCMD` on the copies: what it printed.
+    pub fn m(&self, code: &str) -> Result<String, String> {
+        let call = self.db.call("mumps", &["-run", "%XCMD", code], &self.dir.join("copy.gld"))?;
+        Ok(self.db.must(super::run(call))?.out().into_owned())
+    }
+
     /// The last number of the workload in every region's global, in the order of the regions.
     pub fn last_numbers(&self) -> Result<Vec<u64>, String> {
         let mut code = String::new();
         for r in &self.db.regions {
             code += &format!("write +$order(^{}(\"r\"),-1),! ", r.global);
         }
-        let call = self.db.call("mumps", &["-run", "%XCMD", &code], &self.dir.join("copy.gld"))?;
-        let out = self.db.must(super::run(call))?;
-        out.out().lines().map(|l| l.parse().map_err(|_| format!("no number: {l}"))).collect()
+        self.m(&code)?.lines().map(|l| l.parse().map_err(|_| format!("no number: {l}"))).collect()
     }
 }

@@ -266,6 +266,15 @@ impl Gtm {
         Self { db, changes, stop, watcher: Some(watcher), workload: Some(workload) }
     }
 
+    /// Nobody has the database open any more: workload and watcher end.
+    pub fn leave(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(w) = self.watcher.take() {
+            let _ = w.join();
+        }
+        drop(self.workload.take());
+    }
+
     /// Journal files of a region: each freeze and each thaw makes one more.
     pub fn generations(&self) -> usize {
         let dir = std::fs::read_dir(self.db.dir.join("jnl")).map(|d| d.flatten().count()).unwrap_or(0);
@@ -275,10 +284,6 @@ impl Gtm {
 
 impl Drop for Gtm {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(w) = self.watcher.take() {
-            let _ = w.join();
-        }
-        drop(self.workload.take());
+        self.leave();
     }
 }

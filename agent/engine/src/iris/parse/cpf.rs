@@ -49,6 +49,12 @@ impl Cpf {
             })
             .collect()
     }
+    /// Name and globals' database of every namespace. `NAME=DB[,routines' DB[,…]]`.
+    pub fn namespaces(&self) -> Vec<(String, String)> {
+        let all = self.sections.get("namespaces").map(Vec::as_slice).unwrap_or_default();
+        let database = |value: &str| value.split(',').next().unwrap_or_default().trim().to_owned();
+        all.iter().map(|(name, value)| (name.clone(), database(value))).filter(|n| !n.1.is_empty()).collect()
+    }
     /// `[config] wijdir`; `None`: the manager's directory.
     pub fn wij_dir(&self) -> Option<PathBuf> {
         absolute(self.get("config", "wijdir"))

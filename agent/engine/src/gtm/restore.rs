@@ -1,0 +1,102 @@
+//! A restore's steps on GT.M and YottaDB: `mupip rundown`, `journal -recover -forward`, `integ`, `set -journal`.
+
+use super::Gtm;
+use super::call::{Tool, one_line};
+use crate::Error;
+use crate::restore::{Failed, Restorer, Say};
+use doors::clock::boot_now;
+use doors::exec::Output;
+use recovery::{Action, Found};
+use std::path::{Path, PathBuf};
+
+const SHORT_MS: u64 = 60_000;
+/// The end is the engine's, this is only no endless wait.
+const LONG_MS: u64 = 48 * 3_600_000;
+
+impl Restorer for Gtm {
+    /// The engine is asked nothing: a database that is to be restored may be damaged or gone.
+    fn found(&self) -> Result<Found, Error> {
+        Ok(Found { installed: true, ..Found::default() })
+    }
+
+    fn act(&self, action: &Action, say: Say<'_>) -> Result<String, Failed> {
+        match action {
+            Action::Rundown { file } => {
+                let out = self.mupip(&["rundown", "-file", &text(file)?, "-override"], SHORT_MS)?;
+                done(&out, None)
+            }
+            Action::RollForward { journals, redirect } => self.roll_forward(journals, redirect, say),
+            Action::CheckIntegrity { dirs } => {
+                let mut said = Vec::new();
+                for file in dirs {
+                    say(&format!("checking {}", file.display()));
+                    let out = self.mupip(&["integ", "-file", &text(file)?], LONG_MS)?;
+                    said.push(done(&out, Some("No errors detected by integ"))?);
+                }
+                Ok(said.join("; "))
+            }
+            Action::JournalingOn { file, journal } => {
+                // GT.M puts the old journal aside by itself, with its generation's suffix.
+                let journal = format!("-journal=enable,on,before,file=\"{}\"", text(journal)?);
+                let out = self.mupip(&["set", &journal, "-file", &text(file)?], SHORT_MS)?;
+                done(&out, None)
+            }
+            Action::Stop
+            | Action::StartForAdministrator
+            | Action::StartWithoutWij
+            | Action::SkipJournalAtStart
+            | Action::Force
+            | Action::StartForUsers
+            | Action::Dismount { .. }
+            | Action::Mount { .. }
+            | Action::KeepAside { .. }
+            | Action::Copy { .. }
+            | Action::AddDatabase { .. }
+            | Action::AddNamespace { .. }
+            | Action::RestoreJournals { .. } => Err(Failed::new(format!("{} is no step of this engine", action.word()))),
+        }
+    }
+}
+
+impl Gtm {
+    fn roll_forward(&self, journals: &[PathBuf], redirect: &[(PathBuf, PathBuf)], say: Say<'_>) -> Result<String, Failed> {
+        let files = journals.iter().map(|j| text(j)).collect::<Result<Vec<_>, _>>()?.join(",");
+        let mut words = vec!["journal".to_owned(), "-recover".into(), "-forward".into()];
+        if !redirect.is_empty() {
+            let pairs = redirect.iter().map(|(a, b)| Ok(format!("{}={}", text(a)?, text(b)?))).collect::<Result<Vec<_>, Failed>>()?;
+            words.push(format!("-redirect={}", pairs.join(",")));
+        }
+        words.push(files);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        say("rolling forward");
+        let out = self.mupip(&words, LONG_MS)?;
+        done(&out, Some("Recover successful"))?;
+        let left = left_out(&out);
+        Ok(if left.is_empty() { "recovered; no transaction was left out".into() } else { format!("recovered; LEFT OUT: {left}") })
+    }
+
+    fn mupip(&self, args: &[&str], ms: u64) -> Result<Output, Failed> {
+        self.caller.run(Tool::Mupip, args, boot_now().plus(ms), None).map_err(Failed::from)
+    }
+}
+
+fn text(path: &Path) -> Result<String, Failed> {
+    let t = path.to_str().filter(|t| !t.contains([',', '"', '=', '(', ')', ' ']));
+    t.map(str::to_owned).ok_or_else(|| Failed::new(format!("{} has characters that mupip cannot be given", path.display())))
+}
+
+/// What matters of a recovery first: files of transactions that it left out.
+fn left_out(out: &Output) -> String {
+    let said = format!("{}\n{}", out.out(), out.err());
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| l.contains("transactions extract file")).collect();
+    lines.join("; ")
+}
+
+/// Exit code 0, and, where the engine says so, its own word.
+fn done(out: &Output, word: Option<&str>) -> Result<String, Failed> {
+    let said = format!("{}\n{}", out.out(), out.err());
+    if out.code() == Some(0) && word.is_none_or(|w| said.contains(w)) {
+        return Ok(one_line(out));
+    }
+    Err(Failed::new(one_line(out)))
+}

@@ -1,0 +1,229 @@
+//! `restore plan`, `run`, `resume`, `abandon`: the planner is `recovery`, the engine's steps are `engine::restore`, files are
+//! moved by `storage::place`; here they are brought together. `record.rs` is what makes a run survive a crash.
+
+mod kept;
+mod record;
+mod run;
+
+use crate::cli;
+use crate::config::Config;
+use crate::out::Out;
+use crate::verbs::catalogue::dirs;
+use engine::restore::Restorer;
+use protocol::code::exit;
+use protocol::wire::Problem;
+use protocol::{Code, InstanceName};
+use record::{Record, Records};
+use recovery::{Found, Missing, Plan, Room, Scope, Undo, Until, WijUse, Wish};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use storage::catalogue::store::{self, Entry};
+use storage::place;
+
+pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
+    let done = match &args.of {
+        cli::RestoreOf::Plan(a) => plan(config, a, out),
+        cli::RestoreOf::Run { wish, yes } => begin(config, wish, *yes, out),
+        cli::RestoreOf::Resume { yes } => resume(config, *yes, out),
+        cli::RestoreOf::Abandon => abandon(config, out),
+    };
+    done.unwrap_or_else(|p| out.problem(&p))
+}
+
+fn plan(config: &Config, args: &cli::RestoreWish, out: Out) -> Result<u8, Problem> {
+    let plan = make(config, args, &record::new_run())?;
+    show(&plan, out);
+    out.say("nothing was changed; carry it out with `snapfreeze restore run` and the same arguments");
+    Ok(exit::DONE)
+}
+
+fn begin(config: &Config, args: &cli::RestoreWish, yes: bool, out: Out) -> Result<u8, Problem> {
+    let records = Records::open(&config.dirs.state)?;
+    if let Some(r) = records.unfinished()? {
+        return Err(Problem::new(Code::RestoreUnfinished, format!("restore {} of {} is not finished", r.run, r.plan.instance))
+            .next("go on with `snapfreeze restore resume`, or end it with `snapfreeze restore abandon`"));
+    }
+    let run = record::new_run();
+    let plan = make(config, args, &run)?;
+    show(&plan, out);
+    run::confirmed(&plan, yes)?;
+    let record = Record::new(run, plan);
+    records.write(&record)?;
+    go_on(config, &records, record, out)
+}
+
+fn resume(config: &Config, yes: bool, out: Out) -> Result<u8, Problem> {
+    let records = Records::open(&config.dirs.state)?;
+    let Some(record) = records.unfinished()? else {
+        return Err(Problem::new(Code::UsageInvalid, "no restore is unfinished here").next("begin one with `snapfreeze restore run ID`"));
+    };
+    out.say(format!("going on with restore {} at step {} of {}", record.run, record.done() + 1, record.plan.steps.len()));
+    run::confirmed(&record.plan, yes)?;
+    go_on(config, &records, record, out)
+}
+
+fn go_on(config: &Config, records: &Records, record: Record, out: Out) -> Result<u8, Problem> {
+    let restorer = restorer(config, &record.plan.instance)?;
+    run::run(restorer.as_ref(), records, record, out)
+}
+
+/// The files stay as they are; a person goes on by hand.
+fn abandon(config: &Config, out: Out) -> Result<u8, Problem> {
+    let records = Records::open(&config.dirs.state)?;
+    let Some(mut record) = records.unfinished()? else {
+        return Err(Problem::new(Code::UsageInvalid, "no restore is unfinished here"));
+    };
+    record.abandoned = true;
+    records.write(&record)?;
+    out.say(format!(
+        "restore {} is given up after {} of {} steps; nothing was put back",
+        record.run,
+        record.done(),
+        record.plan.steps.len()
+    ));
+    for dir in run::aside(&record.plan) {
+        out.say(format!("  kept aside: {}", dir.display()));
+    }
+    out.object("restore-abandoned", &record);
+    Ok(exit::DONE)
+}
+
+/// Everything that can fail, before anything is changed.
+fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Problem> {
+    let entry = dirs(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))?;
+    let name = instance(&entry, args.instance.as_ref())?;
+    let kept = kept::read(&entry, &name)?;
+    let restorer = restorer(config, &name)?;
+    let mut found = restorer.found().map_err(|e| Problem::new(Code::RestoreImpossible, crate::chain(&e)).next("run `snapfreeze check`"))?;
+    let wish = wish(args, run)?;
+    look(&kept, &wish, &mut found)?;
+    recovery::plan(&kept, &found, &wish).map_err(|all| impossible(&all))
+}
+
+fn instance(entry: &Entry, wanted: Option<&InstanceName>) -> Result<InstanceName, Problem> {
+    let names: Vec<&InstanceName> = entry.tags().map(|t| t.instances.iter().map(|i| &i.instance).collect()).unwrap_or_default();
+    let known = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (wanted, names.as_slice()) {
+        (Some(w), all) if all.contains(&w) => Ok(w.clone()),
+        (None, [one]) => Ok((*one).clone()),
+        (Some(w), _) => Err(Problem::new(Code::UsageInvalid, format!("the set holds no instance {w}")).next(format!("it holds {known}"))),
+        (None, []) => Err(Problem::new(Code::CatalogueDamaged, format!("{} names no instance", entry.name))),
+        (None, _) => Err(Problem::new(Code::UsageInvalid, "the set holds several instances").next(format!("--instance: one of {known}"))),
+    }
+}
+
+fn restorer(config: &Config, name: &InstanceName) -> Result<Box<dyn Restorer>, Problem> {
+    let all = crate::instances::configs(config)?;
+    let Some(one) = all.into_iter().find(|c| c.name() == name) else {
+        return Err(Problem::new(Code::RestoreImpossible, format!("no instance {name} is known on this host"))
+            .next("install it, or name it in an [[instance]] table of the configuration"));
+    };
+    let made =
+        engine::restore::restorer(&one).map_err(|e| Problem::new(Code::ConfigInvalid, crate::chain(&e)).next("run `snapfreeze check`"))?;
+    made.ok_or_else(|| {
+        Problem::new(Code::RestoreImpossible, format!("{name} is driven by commands, and how it is restored only they know"))
+            .next("its files lie in the set below data/")
+    })
+}
+
+fn wish(args: &cli::RestoreWish, run: &str) -> Result<Wish, Problem> {
+    let usage = |why: String| Problem::new(Code::UsageInvalid, why).next("see `snapfreeze restore run --help`");
+    let mut into = BTreeMap::new();
+    for word in &args.into {
+        let (from, to) = word.split_once('=').ok_or_else(|| usage(format!("--into {word:?} is no OLD=NEW")))?;
+        into.insert(plain(Path::new(from)), plain(Path::new(to)));
+    }
+    let databases: Vec<PathBuf> = args.databases.iter().map(|d| plain(d)).collect();
+    if let Some(d) = databases.iter().chain(into.values()).find(|d| !d.is_absolute()) {
+        return Err(usage(format!("{} is not an absolute path", d.display())));
+    }
+    if let Some(d) = into.keys().find(|d| !databases.is_empty() && !databases.contains(d)) {
+        return Err(usage(format!("--into names {}, which no --database asks for", d.display())));
+    }
+    let scope = match (databases.is_empty(), args.wij) {
+        (false, None) => Scope::Databases(databases),
+        (false, Some(_)) => return Err(usage("--wij belongs to a whole system, --database to single databases".into())),
+        (true, None | Some(cli::Wij::Backup)) => Scope::System(WijUse::OfBackup),
+        (true, Some(cli::Wij::Without)) => Scope::System(WijUse::Without),
+    };
+    let until = match args.until.as_str() {
+        "end" => Until::End,
+        "backup" => Until::Backup,
+        file if recovery::journals::name(recovery::journals::plain(file)).is_some() => Until::File(file.into()),
+        other => return Err(usage(format!("--until {other:?}: use end, backup, or the name of a journal file"))),
+    };
+    Ok(Wish { run: run.into(), scope, until, into, online: args.online, even_if_not_held: args.even_if_not_held })
+}
+
+fn plain(path: &Path) -> PathBuf {
+    match path.to_string_lossy().trim_end_matches('/') {
+        "" => "/".into(),
+        t => t.into(),
+    }
+}
+
+/// What lies where files would go, and how much room is there.
+fn look(kept: &recovery::Kept, wish: &Wish, found: &mut Found) -> Result<(), Problem> {
+    let target = |dir: &Path| wish.into.get(dir).cloned().unwrap_or_else(|| dir.to_owned());
+    let mut places: Vec<PathBuf> = Vec::new();
+    for db in &kept.databases {
+        let to = target(&db.dir);
+        if kept.engine == "gtm" {
+            if to.symlink_metadata().is_ok() {
+                found.present.push(to.clone());
+            }
+        } else {
+            found.present.extend(database_files(&to));
+        }
+        places.push(to);
+    }
+    if kept.engine == "gtm" {
+        let files: Vec<PathBuf> = kept.databases.iter().map(|d| d.dir.clone()).collect();
+        found.running = !place::open_by(&files).is_empty();
+        found.journals = kept::live_gtm_journals(kept);
+    } else if found.wij.symlink_metadata().is_ok() {
+        found.present.push(found.wij.clone());
+    }
+    places.extend(found.wij.parent().map(Path::to_owned));
+    places.extend(found.journal_dirs.iter().cloned());
+    for path in places {
+        let (free, device) = place::room(&path)
+            .map_err(|e| Problem::new(Code::RestoreImpossible, format!("{}: {e}", path.display())).next("make the directory readable"))?;
+        found.room.push(Room { path, device, free });
+    }
+    Ok(())
+}
+
+/// What a database's directory holds of a database: the file, its volumes, the lock that goes with a running one.
+fn database_files(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let mut out: Vec<PathBuf> = files.filter(|p| kept::is_database_file(p) || p.extension().is_some_and(|e| e == "lck")).collect();
+    out.sort();
+    out
+}
+
+fn impossible(all: &[Missing]) -> Problem {
+    let what: Vec<&str> = all.iter().map(|m| m.what.as_str()).collect();
+    let next: Vec<&str> = all.iter().map(|m| m.next.as_str()).collect();
+    Problem::new(Code::RestoreImpossible, what.join("; ")).next(next.join("; "))
+}
+
+fn show(plan: &Plan, out: Out) {
+    out.object("restore-plan", plan);
+    let cost = plan.cost();
+    out.say(format!("restore of {} from {}: {} files, {} bytes to copy", plan.instance, plan.id, cost.files, cost.bytes));
+    for w in &plan.warnings {
+        out.say(format!("  note: {w}"));
+    }
+    for (n, s) in plan.steps.iter().enumerate() {
+        out.say(format!("{:>3}. {}{}", n + 1, s.action, if s.dangerous { "   (asks first)" } else { "" }));
+        out.say(format!("       why    {}", s.why));
+        out.say(format!("       check  {}", s.check));
+        match &s.undo {
+            Undo::NotNeeded => {}
+            Undo::By(by) => out.say(format!("       undo   {by}")),
+            Undo::Cannot(why) => out.say(format!("       CANNOT BE UNDONE: {why}")),
+        }
+    }
+    out.say(format!("if the recovery at the first start fails: {}", plan.if_recovery_fails));
+}

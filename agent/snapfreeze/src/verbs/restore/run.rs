@@ -1,0 +1,108 @@
+//! Carries a plan out: the record says "begun", the step is done and seen to be done, the record says "done". Whatever kills it
+//! in between, the step is repeated: each asks the world first.
+
+use super::record::{Record, Records};
+use crate::out::Out;
+use crate::points::reach;
+use crate::verbs::progress::Bar;
+use engine::restore::{Failed, Restorer};
+use protocol::Code;
+use protocol::code::exit;
+use protocol::wire::Problem;
+use recovery::{Action, Plan};
+use serde_json::json;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use storage::place::{self, Expect};
+
+/// `--yes`, or the name of the instance typed at the terminal.
+pub fn confirmed(plan: &Plan, yes: bool) -> Result<(), Problem> {
+    if yes || !plan.steps.iter().any(|s| s.dangerous) {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Problem::new(Code::UsageInvalid, "the plan has steps that must be confirmed, and nobody is there to ask")
+            .next("read it with `snapfreeze restore plan`, then add --yes"));
+    }
+    let _ = write!(std::io::stderr(), "Type the name of the instance to go on: ");
+    let mut line = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut line);
+    if line.trim() == plan.instance.as_str() {
+        return Ok(());
+    }
+    Err(Problem::new(Code::UsageInvalid, "not confirmed; nothing was changed"))
+}
+
+pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Out) -> Result<u8, Problem> {
+    let of = record.plan.steps.len();
+    while record.done() < of {
+        let n = record.done();
+        let step = record.plan.steps[n].clone();
+        let word = step.action.word();
+        record.begin();
+        records.write(&record)?;
+        out.say(format!("[{}/{of}] {}", n + 1, step.action));
+        out.object("restore-step", &json!({ "run": record.run, "step": n + 1, "of": of, "do": word, "state": "begun" }));
+        reach(&format!("restore.{word}.before"));
+        let said = act(engine, &step.action, out).map_err(|f| failed(&record, n, &f))?;
+        reach(&format!("restore.{word}.after"));
+        record.end(said);
+        records.write(&record)?;
+        let said = &record.steps[n].said;
+        out.say(format!("        {said}"));
+        out.object("restore-step", &json!({ "run": record.run, "step": n + 1, "of": of, "do": word, "state": "done", "said": said }));
+    }
+    reach("restore.end");
+    let aside = aside(&record.plan);
+    for dir in &aside {
+        out.say(format!("kept aside: {} (remove it when you are sure)", dir.display()));
+    }
+    let online = record.plan.wish.online || record.plan.engine == "gtm";
+    out.say(if online { "RESTORED" } else { "RESTORED; users may connect now" });
+    out.object("restored", &json!({ "run": record.run, "id": record.plan.id, "instance": record.plan.instance, "aside": aside }));
+    Ok(exit::DONE)
+}
+
+fn act(engine: &dyn Restorer, action: &Action, out: Out) -> Result<String, Failed> {
+    let plain = |e: place::Error| Failed::new(crate::chain(&e));
+    match action {
+        Action::KeepAside { files, to } => {
+            let n = place::keep_aside(files, to).map_err(plain)?;
+            Ok(format!("{n} moved to {}", to.display()))
+        }
+        Action::Copy { files } => {
+            let mut bytes = 0;
+            for (file, to) in files {
+                let bar = Bar::new(out, "copy");
+                let expect = Expect { size: file.size, sha256: file.sha256.as_deref() };
+                reach("restore.copy.file");
+                place::copy(&file.copy, to, expect, &|p| bar.show(p)).map_err(plain)?;
+                bytes += file.size;
+            }
+            Ok(format!("{} copied and compared, {bytes} bytes", files.len()))
+        }
+        other => engine.act(other, &|line| out.note(format!("        {line}"))),
+    }
+}
+
+fn failed(record: &Record, n: usize, f: &Failed) -> Problem {
+    let step = &record.plan.steps[n];
+    let detail = format!("step {} of {} ({}): {}", n + 1, record.plan.steps.len(), step.action.word(), f.why);
+    let next = if f.recovery {
+        record.plan.if_recovery_fails.clone()
+    } else if f.next.is_empty() {
+        "mend it, then go on with `snapfreeze restore resume`".into()
+    } else {
+        format!("{}; then `snapfreeze restore resume`", f.next)
+    };
+    Problem::new(Code::RestoreFailed, detail).next(next)
+}
+
+/// Where a plan keeps files aside.
+pub fn aside(plan: &Plan) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        plan.steps.iter().filter_map(|s| if let Action::KeepAside { to, .. } = &s.action { Some(to.clone()) } else { None }).collect();
+    all.sort();
+    all.dedup();
+    all
+}

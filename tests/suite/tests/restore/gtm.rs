@@ -1,0 +1,133 @@
+//! The exercise of the InterSystems Japan article (steps 1 to 11), the same story on a real GT.M.
+
+use crate::{backup, restore, said, text};
+use std::path::{Path, PathBuf};
+use suite::gtm::GtmDb;
+use suite::host::{Engine, Host, Setup, sleep_ms};
+
+struct Stage {
+    host: Host,
+    to: PathBuf,
+}
+
+fn stage(test: &str) -> Option<Stage> {
+    let setup = Setup { hold_ms: 3_000, ..Setup::default() };
+    let host = Host::gtm(setup, test)?;
+    let to = host.disk.path().join("sets");
+    Some(Stage { host, to })
+}
+
+impl Stage {
+    fn db(&self) -> &GtmDb {
+        match &self.host.engine {
+            Engine::Gtm(g) => &g.db,
+            Engine::Iris(_) => panic!("a host of GT.M"),
+        }
+    }
+    /// Workload, watcher: nobody has it open any more.
+    fn leave(&mut self) {
+        if let Engine::Gtm(g) = &mut self.host.engine {
+            g.leave();
+        }
+    }
+    fn set(&self, code: &str) {
+        self.db().must(self.db().m(code)).expect("M code runs");
+    }
+    /// The last commit that the workload wrote down.
+    fn recorded(&self) -> u64 {
+        let text = std::fs::read_to_string(self.host.run.path().join("record")).expect("a record");
+        text.lines().filter_map(|l| l.split(' ').next()?.parse().ok()).max().expect("commits")
+    }
+    fn file(&self, name: &str) -> PathBuf {
+        self.db().dir.join("db").join(name)
+    }
+    fn restore(&self, words: &[&str]) -> suite::host::Ended {
+        let mut all = words.to_vec();
+        all.extend(["--to", text(&self.to)]);
+        restore(&self.host, &all)
+    }
+}
+
+/// Value of a global in files that lie in `dir`, by a global directory of their own.
+fn value(db: &GtmDb, dir: &Path, code: &str) -> String {
+    let copy = db.copied(dir).expect("a global directory");
+    copy.m(code).expect("M code runs").trim().to_owned()
+}
+
+#[test]
+fn the_exercise_of_the_article_on_a_real_gtm() {
+    let Some(mut s) = stage("the_exercise_of_the_article_on_a_real_gtm") else { return };
+    // 1 to 3: data, the backup, the journal that it switched to.
+    s.set("set ^prebackup=1");
+    let id = backup(&s.host, &s.to);
+    let shown = s.host.call(&["show", &id, "--to", text(&s.to)]);
+    assert!(shown.out.contains("default.mjl_"), "the closed journal is in the set: {}", shown.out);
+    // 4, 5: later data, seen in the journal.
+    s.set("set ^postbackup=1 view \"JNLFLUSH\"");
+    sleep_ms(300);
+    // Fences off: of a transaction that is written right now one region's side may be missing, and then all that follows is "lost".
+    let live = s.db().dir.join("jnl/default.mjl");
+    let extract = s.host.disk.path().join("extract");
+    s.host.until("4 is in the journal", 20_000, || {
+        let _ = std::fs::remove_file(&extract);
+        let words = ["journal", &format!("-extract={}", text(&extract)), "-forward", "-fences=none", text(&live)];
+        s.db().must(s.db().mupip(&words)).expect("an extract");
+        std::fs::read_to_string(&extract).expect("an extract").contains("^postbackup")
+    });
+    s.leave();
+    let recorded = s.recorded();
+    // 6, 7: the disk of the database is lost; it is to come back elsewhere.
+    let lost = s.file("default.dat");
+    std::fs::remove_file(&lost).expect("the disaster");
+    std::fs::remove_file(s.file("acc.dat")).expect("the disaster");
+    let elsewhere = s.host.disk.path().join("rest");
+    let into = |name: &str| format!("{}={}", text(&s.file(name)), text(&elsewhere.join(name)));
+    let (default, acc) = (into("default.dat"), into("acc.dat"));
+    // 8, 9: what was before the backup is there, what came later is not.
+    let e = s.restore(&["run", &id, "--into", &default, "--into", &acc, "--until", "backup", "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let code = "write $get(^prebackup,0),$get(^postbackup,0)";
+    assert_eq!(value(s.db(), &elsewhere, code), "10", "{}", said(&e));
+    // 10, 11: the journals, redirected to where the database is now.
+    let e = s.restore(&["run", &id, "--into", &default, "--into", &acc, "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert_eq!(value(s.db(), &elsewhere, code), "11", "{}", said(&e));
+    let last = s.db().copied(&elsewhere).and_then(|c| c.last_numbers()).expect("numbers");
+    assert!(last.len() == 2 && last.iter().all(|n| *n >= recorded), "every recorded commit is there: {last:?} of {recorded}");
+    assert!(!lost.exists(), "the old place is not touched");
+    let aside: Vec<_> = std::fs::read_dir(&elsewhere).unwrap().flatten().filter(|e| e.path().is_dir()).collect();
+    assert_eq!(aside.len(), 1, "the first copy is kept aside");
+}
+
+#[test]
+fn a_gtm_database_in_use_or_without_its_journal_is_refused_and_in_its_own_place_it_goes_on() {
+    let Some(mut s) = stage("a_gtm_database_in_use_or_without_its_journal_is_refused_and_in_its_own_place_it_goes_on") else { return };
+    let id = backup(&s.host, &s.to);
+    sleep_ms(300);
+    let e = s.restore(&["run", &id, "--yes"]);
+    assert_eq!(e.code, Some(4), "{}", said(&e));
+    assert!(e.err.contains("Restore.Impossible") && e.err.contains("open"), "{}", said(&e));
+    s.leave();
+    let recorded = s.recorded();
+    // A journal that is gone is named, and nothing was changed.
+    let live = s.db().dir.join("jnl/acc.mjl");
+    let away = s.host.disk.path().join("acc.mjl");
+    std::fs::rename(&live, &away).unwrap();
+    let e = s.restore(&["run", &id, "--yes"]);
+    assert!(e.code == Some(4) && e.err.contains("acc.dat is missing"), "{}", said(&e));
+    assert!(s.file("acc.dat").exists() && s.file("default.dat").exists());
+    std::fs::rename(&away, &live).unwrap();
+    // Nobody to ask, and no --yes.
+    let e = s.restore(&["run", &id]);
+    assert_eq!(e.code, Some(2), "{}", said(&e));
+    let e = s.restore(&["run", &id, "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    for global in ["default", "acc"] {
+        let out = s.db().must(s.db().m(&format!("write +$order(^{global}(\"r\"),-1)"))).expect("it is used as before");
+        let last: u64 = out.out().trim().parse().expect("a number");
+        assert!(last >= recorded, "{global}: {last} of {recorded}: {}", said(&e));
+    }
+    // Journaling is on again: the next backup holds.
+    s.set("set ^afterwards=1");
+    backup(&s.host, &s.to);
+}
