@@ -43,6 +43,15 @@ pub struct DbConfig {
     pub dir: PathBuf,
     pub blocks: u32,
     pub journalled: bool,
+    /// Its SFN is never given to another.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+impl DbConfig {
+    pub fn dir_slash(&self) -> String {
+        format!("{}/", self.dir.display())
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,6 +69,9 @@ pub struct Config {
     pub journal_prefix: String,
     pub wij_dir: PathBuf,
     pub databases: Vec<DbConfig>,
+    /// Name and database. Empty: one for each database, as at the installation.
+    #[serde(default)]
+    pub namespaces: Vec<(String, String)>,
     pub block_size: u32,
     pub buffers: usize,
     pub journal_first: u64,
@@ -106,7 +118,7 @@ impl Config {
 
     /// A lock file lies in every database directory.
     pub fn lock_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.databases.iter().map(|db| db.dir.join(self.flavor.lock()))
+        self.databases.iter().filter(|db| !db.removed).map(|db| db.dir.join(self.flavor.lock()))
     }
 
     pub fn socket_path(&self) -> PathBuf {
@@ -120,8 +132,32 @@ impl Config {
     /// SFN and settings of a database by name or directory.
     pub fn database(&self, name: &str) -> Option<(u16, &DbConfig)> {
         let as_dir = Path::new(name.trim_end_matches('/'));
-        let index = self.databases.iter().position(|db| db.name.eq_ignore_ascii_case(name) || db.dir.as_path() == as_dir)?;
+        let here = |db: &DbConfig| !db.removed && (db.name.eq_ignore_ascii_case(name) || db.dir.as_path() == as_dir);
+        let index = self.databases.iter().position(here)?;
         Some((index as u16, &self.databases[index]))
+    }
+
+    /// Every namespace with its database.
+    pub fn all_namespaces(&self) -> Vec<(String, String)> {
+        if !self.namespaces.is_empty() {
+            return self.namespaces.clone();
+        }
+        let own = self.databases.iter().filter(|db| !db.removed).map(|db| (db.name.clone(), db.name.clone()));
+        std::iter::once(("%SYS".to_string(), self.flavor.system_db().to_string())).chain(own).collect()
+    }
+
+    /// The database of a namespace.
+    pub fn namespace(&self, name: &str) -> Option<(u16, &DbConfig)> {
+        let all = self.all_namespaces();
+        let (_, database) = all.iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
+        self.database(database)
+    }
+
+    /// `sim.json` and the vendor's file, after a change of what is configured.
+    pub fn write(&self) -> Result<(), StoreError> {
+        self.save()?;
+        let path = self.dir.join(self.flavor.cpf());
+        std::fs::write(&path, self.cpf()).map_err(StoreError::io("write", &path))
     }
 
     pub fn load(dir: &Path) -> Result<Config, StoreError> {
@@ -145,15 +181,19 @@ impl Config {
             if self.flavor == Flavor::Iris { "IRIS" } else { "Cache" },
             self.version.split('.').take(2).collect::<Vec<_>>().join("."),
         );
-        for db in &self.databases {
+        for db in self.databases.iter().filter(|db| !db.removed) {
             out += &format!("{}={}\n", db.name, slash(&db.dir));
         }
+        out += "\n[Namespaces]\n";
+        // The system's database has no namespace of its own name.
+        for (name, database) in self.all_namespaces().iter().filter(|(n, _)| n != self.flavor.system_db()) {
+            out += &format!("{name}={database}\n");
+        }
         out += &format!(
-            "\n[Namespaces]\n%SYS={}\nUSER=USER\n\n[Journal]\nAlternateDirectory={}\nBackupsBeforePurge=2\n\
+            "\n[Journal]\nAlternateDirectory={}\nBackupsBeforePurge=2\n\
              CompressFiles=1\nCurrentDirectory={}\nDaysBeforePurge=2\nFileSizeLimit={}\nFreezeOnError=0\n\
              JournalFilePrefix={}\n\n[Startup]\nDefaultPort={}\nWebServerPort={}\n\n[config]\nconsole=\nglobals=0,0,128,0,0,0\n\
              wijdir={wij}\n",
-            self.flavor.system_db(),
             slash(&self.alternate),
             slash(&self.journal),
             self.journal_max / 1_048_576,

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::instance::accounts::Group;
+use crate::instance::journal_restore::RestoreArgs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -42,6 +43,19 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// Of `SYS.Database`, `Config.Databases`, `Config.Namespaces`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum DbOp {
+    Create { dir: String },
+    Mount { dir: String },
+    Dismount { dir: String },
+    Mounted { dir: String },
+    Configure { name: String, dir: String },
+    Unconfigure { name: String },
+    Namespace { name: String, database: Option<String> },
+    Integrity { file: String, dirs: Vec<String> },
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Op {
     Login {
@@ -61,6 +75,11 @@ pub enum Op {
     },
     Journal,
     SwitchJournal,
+    Database(DbOp),
+    JournalCheck(RestoreArgs),
+    JournalRestore(RestoreArgs),
+    /// ^STURECOV option 8.
+    SkipJournal,
     Get {
         sfn: u16,
         key: String,

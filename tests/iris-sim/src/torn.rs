@@ -204,8 +204,13 @@ impl Copier {
 
 /// Small enough for a thousand runs.
 fn config(dir: &Path) -> Config {
-    let database =
-        |name: &str, sub: &str, blocks: u32, journalled: bool| DbConfig { name: name.into(), dir: dir.join(sub), blocks, journalled };
+    let database = |name: &str, sub: &str, blocks: u32, journalled: bool| DbConfig {
+        name: name.into(),
+        dir: dir.join(sub),
+        blocks,
+        journalled,
+        removed: false,
+    };
     Config {
         name: "SEED".into(),
         guid: "SEED".into(),
@@ -225,9 +230,10 @@ fn config(dir: &Path) -> Config {
             database("T1", "db3", 48, true),
             database("T2", "db4", 48, true),
         ],
+        namespaces: Vec::new(),
         block_size: PIECE as u32,
         buffers: 90,
-        journal_first: 512,
+        journal_first: 4096,
         journal_max: 1 << 20,
         superserver: 0,
         webserver: 0,

@@ -189,7 +189,8 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         (None, false) => dir.join("data"),
         _ => place(&args.data, "data"),
     };
-    let database = |name: &str, dir: PathBuf, blocks: u32, journalled: bool| DbConfig { name: name.into(), dir, blocks, journalled };
+    let database =
+        |name: &str, dir: PathBuf, blocks: u32, journalled: bool| DbConfig { name: name.into(), dir, blocks, journalled, removed: false };
     let mut databases = vec![
         database(flavor.system_db(), mgr.clone(), 64, true),
         database(flavor.local_db(), mgr.join(flavor.local_db().to_lowercase()), 16, false),
@@ -214,6 +215,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         journal_prefix: args.journal_prefix.clone(),
         wij_dir: place(&args.wij, "wij"),
         databases,
+        namespaces: Vec::new(),
         block_size: args.block_size,
         buffers: args.buffers,
         journal_first: FIRST_RECORD,

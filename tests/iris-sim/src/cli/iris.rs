@@ -105,6 +105,11 @@ fn start(registry: &Registry, entry: &Entry, more: &[&str]) -> i32 {
     let until = clock::boot_ms() + START_MS;
     while clock::boot_ms() < until {
         if Client::connect(&cfg).is_ok() {
+            if ask(&cfg, Op::Info).is_some_and(|info| info["single_user"] == true) {
+                // INVENTED: exit code of a start that ends in single-user mode.
+                out(&format!("{}\n", crate::server::startup::single_user(&cfg).join("\n")));
+                return 1;
+            }
             return 0;
         }
         if let Ok(Some(_)) = child.try_wait() {

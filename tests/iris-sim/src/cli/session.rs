@@ -72,7 +72,7 @@ pub fn irisdb(registry: &Registry, args: &[&str]) -> i32 {
 }
 
 fn run(cfg: &Config, words: &Words) -> i32 {
-    if !words.namespace.is_empty() && words.namespace != "%SYS" && cfg.database(&words.namespace).is_none() {
+    if !words.namespace.is_empty() && words.namespace != "%SYS" && cfg.namespace(&words.namespace).is_none() {
         // `%%SYS` typed outside a .bat file gives this (facts 1.4).
         out("Access Denied\n");
         return FAILED;
@@ -230,6 +230,32 @@ fn other_class(cfg: &Config, words: &Words, call: &str) -> i32 {
     }
 }
 
+/// The menu's entries are the vendor's (Data Integrity Guide), what they print is INVENTED; only 8 and 9 do something.
+const MENU: &str = "\nJournal recovery options\n\n1) Display the list of errors from startup\n2) Run the journal restore again\n\
+3) Bring down the system prior to a normal startup\n4) Dismount a database\n5) Mount a database\n6) Database Repair Utility\n\
+7) Check Database Integrity\n8) Reset system so journal is not restored at startup\n\
+9) Display instructions on how to shut down the system\nH) Display Help\nE) Exit this utility\n\nEnter choice (1-9) or [Q]uit/[H]elp? ";
+
+fn sturecov(session: &mut Interpreter, lines: &mut impl Iterator<Item = std::io::Result<String>>) {
+    loop {
+        session.out(MENU);
+        let choice = lines.next().and_then(Result::ok).unwrap_or_default();
+        match choice.trim() {
+            "8" => {
+                let text = match session.ask(Op::SkipJournal) {
+                    Ok(Ok(_)) => "Journal restore at startup is disabled for the next startup".to_string(),
+                    Ok(Err(text)) => text,
+                    Err(_) => return,
+                };
+                session.out(&format!("\n{text}\n"));
+            }
+            "9" => session.out("\nTo shut down the system use: iris force\n"),
+            "" | "E" | "e" | "Q" | "q" => return session.out("\n"),
+            _ => session.out("\nNot in this model\n"),
+        }
+    }
+}
+
 /// Lines from standard input, prompts as at a terminal that does not echo.
 fn script(cfg: &Config, words: &Words) -> i32 {
     let (client, echo) = match login(cfg, words.emergency) {
@@ -248,6 +274,11 @@ fn script(cfg: &Config, words: &Words) -> i32 {
         };
         if echo && !line.trim().is_empty() {
             session.out("\n");
+        }
+        let words: Vec<String> = line.split_whitespace().map(str::to_lowercase).collect();
+        if words.len() == 2 && ["do", "d"].contains(&words[0].as_str()) && words[1] == "^sturecov" && session.namespace == "%SYS" {
+            sturecov(&mut session, &mut lines);
+            continue;
         }
         match session.line(line.trim_end_matches('\r')) {
             Ok(()) | Err(Stop::Quit) => {}

@@ -82,6 +82,12 @@ impl Buffers {
         }
     }
 
+    /// Nothing of this database stays; its dirty blocks have been written.
+    pub fn forget(&mut self, sfn: u16) {
+        self.map.retain(|(s, _), _| *s != sfn);
+        self.dirty = self.map.values().filter(|b| b.dirty).count();
+    }
+
     pub fn len(&self) -> usize {
         self.map.len()
     }

@@ -4,6 +4,8 @@
 
 pub mod accounts;
 pub mod buffers;
+pub mod databases;
+pub mod journal_restore;
 pub mod recovery;
 pub mod suspension;
 pub mod write_daemon;
@@ -175,7 +177,9 @@ impl Core {
 
     /// Finds a node: its block and value.
     fn find(&mut self, sfn: u16, key: &str) -> Result<Option<(u32, String)>, StoreError> {
-        let blocks = self.dbs[sfn as usize].label.blocks;
+        let db = self.dbs.get(sfn as usize).filter(|db| db.mounted);
+        // INVENTED: what a process sees of a database that is not mounted.
+        let blocks = db.ok_or_else(|| StoreError::bad(&self.cfg.dir, "<DIRECTORY> the database is not mounted"))?.label.blocks;
         let mut number = block::home(key, blocks);
         for _ in 0..blocks {
             let block = self.buffers.load(&self.dbs, sfn, number)?;

@@ -23,6 +23,16 @@ pub struct Recovery {
     pub first_journal: Option<String>,
     pub last_journal: Option<String>,
     pub missing_journals: Vec<u64>,
+    /// Databases that could not be mounted, and why.
+    pub unmounted: Vec<String>,
+    /// The WIJ of an instance that has run before is gone, and with it the journal's positions.
+    pub wij_lost: bool,
+}
+
+/// The WIJ of an instance that has run before is not there.
+pub fn wij_is_lost(cfg: &Config) -> bool {
+    let has_run = |db: &crate::config::DbConfig| Database::open(&db.dir.join(cfg.flavor.dat())).is_ok_and(|d| d.label.cycle > 0);
+    !cfg.wij_path().exists() && cfg.databases.iter().any(has_run)
 }
 
 /// Formats the databases of a new instance.
@@ -54,16 +64,39 @@ impl Core {
     pub fn start(cfg: Config, today: &str) -> Result<(Core, Recovery), StoreError> {
         let mut did = Recovery::default();
         let mut dbs = Vec::new();
-        for db in &cfg.databases {
-            dbs.push(Database::open(&db.dir.join(cfg.flavor.dat()))?);
+        for (sfn, db) in cfg.databases.iter().enumerate() {
+            let path = db.dir.join(cfg.flavor.dat());
+            let opened = if db.removed { Err(StoreError::bad(&path, "not configured any more")) } else { Database::open(&path) };
+            dbs.push(match opened {
+                Ok(open) => open,
+                Err(e) if sfn == 0 => return Err(e),
+                Err(e) => {
+                    if !db.removed {
+                        did.unmounted.push(format!("{}/: {e}", db.dir.display()));
+                    }
+                    Database::absent(&path)?
+                }
+            });
         }
+        did.wij_lost = wij_is_lost(&cfg);
         let wij = recover_wij(&cfg, &mut dbs, &mut did)?;
         let cycle = dbs.iter().map(|db| db.label.cycle).max().unwrap_or(0).max(wij.header.cycle);
         let newest = dbs.iter().map(|db| (db.label.image.clone(), db.label.open.clone())).max().unwrap_or_default();
         let (image, open) = newest.max((wij.header.image.clone(), wij.header.open.clone()));
         let lsn = dbs.iter().map(|db| db.label.lsn).max().unwrap_or(0).max(wij.header.lsn);
         let files = journal::list(&[&cfg.journal, &cfg.alternate], &cfg.guid);
-        let replay = journal::replay(&files, &image, &open)?;
+        let place = |dir: &str| -> Option<u16> {
+            let mounted = |i: &usize| dbs[*i].mounted;
+            let configured = |i: &usize| cfg.databases[*i].dir_slash() == dir;
+            let labelled = |i: &usize| dbs[*i].label.directory == dir;
+            let all = || (0..dbs.len()).filter(mounted);
+            all().find(configured).or_else(|| all().find(labelled)).map(|i| i as u16)
+        };
+        let mut replay = journal::replay(&files, &image, &open, &place)?;
+        if did.wij_lost {
+            // The positions were in the WIJ. What the journals hold is left to a person.
+            replay = journal::Replay { last_lsn: replay.last_lsn, last_txn: replay.last_txn, ..journal::Replay::default() };
+        }
         let count = files.last().map_or(1, |f| f.header.count + 1);
         let settings = journal::Settings {
             guid: cfg.guid.clone(),
@@ -73,10 +106,18 @@ impl Core {
             max: cfg.journal_max,
             first: cfg.journal_first,
             compress: cfg.compress,
+            databases: cfg.databases.iter().map(|db| db.dir_slash()).collect(),
         };
         let journal = Journal::begin(settings, count, Reason::Startup, today)?;
+        let (image, open) = if did.wij_lost { (journal.position(), journal.position()) } else { (image, open) };
         let mut wd = WriteDaemon::new(cycle, (image.clone(), open.clone()));
         wd.hold_position = Some((image, open));
+        // A file that was put in place while the instance was down is taken as it lies there.
+        for (sfn, db) in dbs.iter_mut().enumerate().filter(|(_, db)| db.mounted) {
+            let own = &cfg.databases[sfn];
+            (db.label.sfn, db.label.guid, db.label.name) = (sfn as u16, cfg.guid.clone(), own.name.clone());
+            db.label.directory = own.dir_slash();
+        }
         let mut core = Core {
             buffers: Buffers::new(cfg.buffers),
             dbs,
@@ -150,9 +191,12 @@ fn recover_wij(cfg: &Config, dbs: &mut [Database], did: &mut Recovery) -> Result
     if wij.header.state == WijState::Pending {
         did.pending_blocks = wij.header.blocks;
         for entry in wij.entries()? {
-            dbs[entry.sfn as usize].write(entry.number, &entry.bytes)?;
+            let db = &dbs[entry.sfn as usize];
+            if db.mounted {
+                db.write(entry.number, &entry.bytes)?;
+            }
         }
-        for db in dbs.iter_mut() {
+        for db in dbs.iter_mut().filter(|db| db.mounted) {
             db.label.cycle = wij.header.cycle;
             db.label.lsn = wij.header.lsn;
             db.label.image = wij.header.image.clone();

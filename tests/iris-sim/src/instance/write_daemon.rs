@@ -110,12 +110,14 @@ impl Core {
             }
             Phase::Labels(index) => {
                 let db = &mut self.dbs[index];
-                db.label.cycle = self.wd.cycle + 1;
-                db.label.lsn = self.wd.next_lsn;
-                (db.label.image, db.label.open) = self.wd.next_image.clone();
-                db.write_label()?;
-                if self.cfg.fsync {
-                    db.sync()?;
+                if db.mounted {
+                    db.label.cycle = self.wd.cycle + 1;
+                    db.label.lsn = self.wd.next_lsn;
+                    (db.label.image, db.label.open) = self.wd.next_image.clone();
+                    db.write_label()?;
+                    if self.cfg.fsync {
+                        db.sync()?;
+                    }
                 }
                 let last = index + 1 == self.dbs.len();
                 self.wd.phase = if last { Phase::Complete } else { Phase::Labels(index + 1) };

@@ -4,7 +4,7 @@ use super::interpreter::{Eval, Interpreter};
 use super::syntax::Arg;
 use super::value::{Value, error_status};
 use super::{Stop, backup_general};
-use crate::proto::Op;
+use crate::proto::{DbOp, Op};
 use crate::store::journal;
 use serde_json::Value as Json;
 use std::path::Path;
@@ -14,7 +14,9 @@ use std::path::Path;
 pub enum Object {
     JournalFile { name: String },
     Method { name: String, spec: String },
-    Database { sfn: usize },
+    Database { dir: String },
+    Restore(Box<crate::instance::journal_restore::RestoreArgs>),
+    List(Vec<String>),
     Query { text: String, rows: Vec<Vec<(String, String)>>, at: usize },
     Exception(String),
 }
@@ -48,7 +50,11 @@ impl Interpreter {
                 let rows = self.query_rows(&text)?;
                 Ok(self.object(Object::Query { text, rows, at: 0 }))
             }
-            "Config.Databases" if in_sys => self.config_databases(method, args),
+            "Config.Databases" | "Config.Namespaces" if in_sys => match self.change_configuration(class, method, args)? {
+                Some(done) => Ok(done),
+                None => self.config_databases(method, args),
+            },
+            "Journal.Restore" if in_sys && method == "%New" => Ok(self.object(Interpreter::new_restore())),
             "%SYSTEM.Status" => self.system(&["Status".into(), method.into()], args),
             "%SYSTEM.Util" => self.system(&["Util".into(), method.into()], args),
             "%SYSTEM.Mirror" => self.system(&["Mirror".into(), method.into()], args),
@@ -61,7 +67,7 @@ impl Interpreter {
         }
     }
 
-    fn text_arg(&mut self, args: &[Arg], index: usize) -> Eval<String> {
+    pub fn text_arg(&mut self, args: &[Arg], index: usize) -> Eval<String> {
         let values = self.values(args)?;
         Ok(values.get(index).cloned().flatten().map(|v| v.text()).unwrap_or_default())
     }
@@ -136,10 +142,16 @@ impl Interpreter {
     }
 
     fn sys_database(&mut self, method: &str, args: &[Arg]) -> Eval<Value> {
+        if let Some(done) = self.change_database(method, args)? {
+            return Ok(done);
+        }
         let dir = self.text_arg(args, 0)?;
-        let found = self.cfg.database(&dir).map(|(sfn, _)| sfn as usize);
+        if let Ok(cfg) = crate::config::Config::load(&self.cfg.dir) {
+            self.cfg = cfg;
+        }
+        let found = self.cfg.database(&dir).map(|(_, db)| db.dir_slash());
         Ok(match (method, found) {
-            ("%OpenId", Some(sfn)) => self.object(Object::Database { sfn }),
+            ("%OpenId", Some(dir)) => self.object(Object::Database { dir }),
             ("%ExistsId", found) => found.is_some().into(),
             _ => Value::default(),
         })
@@ -188,7 +200,7 @@ impl Interpreter {
                     ("Server".to_string(), String::new()),
                 ]
             };
-            let mut rows: Vec<_> = self.cfg.databases.iter().map(row).collect();
+            let mut rows: Vec<_> = self.cfg.databases.iter().filter(|db| !db.removed).map(row).collect();
             if let Some(columns) = selected(&lower) {
                 for row in &mut rows {
                     let all = std::mem::take(row);
@@ -214,8 +226,11 @@ impl Interpreter {
         Err(Stop::Error("<CLASS DOES NOT EXIST>".into()))
     }
 
-    pub fn set_property(&mut self, _object: &Value, _name: &str, _value: Value) -> Eval<()> {
-        Err(Stop::Error("<CANNOT SET THIS PROPERTY>".into()))
+    pub fn set_property(&mut self, object: &Value, name: &str, value: Value) -> Eval<()> {
+        match object {
+            Value::Object(index) => self.set_restore(*index, name, &value),
+            Value::Text(_) => Err(Stop::Error("<INVALID OREF>".into())),
+        }
     }
 
     pub fn member(&mut self, value: &Value, name: &str, args: Option<&[Arg]>) -> Eval<Value> {
@@ -235,15 +250,20 @@ impl Interpreter {
                 "Name" => Ok(method.into()),
                 _ => unknown("PROPERTY"),
             },
-            Object::Database { sfn } => {
-                let db = &self.cfg.databases[sfn];
+            Object::Restore(_) => self.restore_member(index, name, args.unwrap_or_default()),
+            Object::List(list) => self.list_member(&list, name, args.unwrap_or_default()),
+            Object::Database { dir } => {
+                if name == "Mounted" {
+                    let mounted = self.done(Op::Database(DbOp::Mounted { dir }))?;
+                    return Ok(mounted.as_bool().unwrap_or(false).into());
+                }
+                let Some((sfn, db)) = self.cfg.database(&dir) else { return Ok(Value::default()) };
                 match name {
                     "GlobalJournalState" => Ok((if db.journalled { 3.0 } else { 0.0 }).into()),
                     "Directory" => Ok(format!("{}/", db.dir.display()).into()),
-                    "Mounted" => Ok(true.into()),
                     "ReadOnly" => Ok(false.into()),
                     "MirrorDBName" | "MirrorSetName" => Ok(Value::default()),
-                    "SFN" => Ok((sfn as f64).into()),
+                    "SFN" => Ok(f64::from(sfn).into()),
                     "Size" => Ok(f64::from(db.blocks * self.cfg.block_size / 1_048_576).into()),
                     "BlockSize" => Ok(f64::from(self.cfg.block_size).into()),
                     _ => unknown("PROPERTY"),

@@ -132,6 +132,7 @@ pub fn call(run: &mut Interpreter, name: &str, args: &[Expr]) -> Eval<Value> {
             None => format!("{first:>0$}", number(1).unwrap_or(0.0) as usize).into(),
         },
         "zdt" | "zdatetime" | "zd" | "zdate" => date_time(&first, name.starts_with("zdt") || name == "zdatetime", number(1)).into(),
+        "lb" | "listbuild" => values.iter().map(|v| format!("{}{}", super::restore::LIST, v.text())).collect::<String>().into(),
         "isobject" => matches!(values[0], Value::Object(_)).into(),
         "zabs" => values[0].number().abs().into(),
         "classname" => match &values[0] {

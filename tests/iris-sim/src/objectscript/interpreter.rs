@@ -23,6 +23,8 @@ pub struct Interpreter {
     pub column: usize,
     /// `$ZERROR`: the last error.
     pub last_error: String,
+    /// `SourceDatabases` of each Journal.Restore object, by its index.
+    pub sources: BTreeMap<usize, Vec<String>>,
     variables: BTreeMap<String, Value>,
     test: bool,
 }
@@ -36,6 +38,7 @@ impl Interpreter {
             objects: Vec::new(),
             column: 0,
             last_error: String::new(),
+            sources: BTreeMap::new(),
             variables: BTreeMap::new(),
             test: false,
         }
@@ -253,7 +256,7 @@ impl Interpreter {
 
     pub fn change_namespace(&mut self, name: &str) -> Eval<()> {
         let upper = name.to_uppercase();
-        if upper != "%SYS" && self.cfg.database(&upper).is_none() {
+        if upper != "%SYS" && self.cfg.namespace(&upper).is_none() {
             return Err(Stop::Error(format!("<NAMESPACE> *{name}")));
         }
         self.namespace = upper;
@@ -328,7 +331,7 @@ impl Interpreter {
 
     /// The database of the namespace's globals.
     fn sfn(&self) -> u16 {
-        self.cfg.database(&self.namespace).map_or(0, |(sfn, _)| sfn)
+        self.cfg.namespace(&self.namespace).map_or(0, |(sfn, _)| sfn)
     }
 
     /// `name(1,"a")`, with numbers in canonical form.

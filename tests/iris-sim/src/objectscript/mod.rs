@@ -11,6 +11,7 @@ pub mod functions;
 pub mod interpreter;
 pub mod parser;
 pub mod pattern;
+pub mod restore;
 pub mod syntax;
 pub mod system;
 pub mod value;

@@ -5,12 +5,14 @@ pub mod backup;
 pub mod daemons;
 pub mod faults;
 pub mod ops;
+pub mod restore;
+pub mod single_user;
 pub mod startup;
 
 use crate::clock;
 use crate::config::Config;
 use crate::history::History;
-use crate::instance::{Core, Stall, UpdateError};
+use crate::instance::{Core, Stall, UpdateError, recovery};
 use crate::messages::Console;
 use crate::proto::{self, Op, Reply, Request};
 use crate::store::StoreError;
@@ -42,6 +44,8 @@ pub struct Server {
     pub faults: Mutex<Faults>,
     pub stalls: Mutex<Stalls>,
     pub stopping: AtomicBool,
+    /// Nobody but the administrator (`-B`) gets anything.
+    pub emergency: bool,
 }
 
 /// A connected client: one IRIS process.
@@ -49,6 +53,8 @@ pub struct Conn {
     pub stream: UnixStream,
     pub pid: u32,
     pub txn: u64,
+    /// Logged in with `-B`.
+    pub administrator: bool,
 }
 
 impl Conn {
@@ -164,18 +170,23 @@ pub fn run(cfg: Config, emergency: bool) -> Result<(), StoreError> {
     for path in cfg.lock_paths() {
         std::fs::write(&path, format!("{pid}\n")).map_err(StoreError::io("write lock file", &path))?;
     }
+    let skip = single_user::mark(&cfg);
+    if emergency && recovery::wij_is_lost(&cfg) && !skip.exists() {
+        return single_user::run(&cfg, &console, &history);
+    }
     let had_wij = cfg.wij_path().exists();
-    let (core, recovery) = Core::start(cfg.clone(), &today())?;
-    startup::log(&cfg, &console, &recovery, had_wij, core.journal.path());
+    let (core, did) = Core::start(cfg.clone(), &today())?;
+    let _not_there = std::fs::remove_file(&skip);
+    startup::log(&cfg, &console, &did, had_wij, core.journal.path());
     let socket = cfg.socket_path();
     let listener = proto::listen(&socket).map_err(StoreError::io("listen", &socket))?;
     history.event(
         "start",
         pid,
         json!({
-            "pending_blocks": recovery.pending_blocks,
-            "replayed": recovery.replayed,
-            "rolled_back": recovery.rolled_back,
+            "pending_blocks": did.pending_blocks,
+            "replayed": did.replayed,
+            "rolled_back": did.rolled_back,
         }),
     );
     let mut faults = Faults::default();
@@ -192,6 +203,7 @@ pub fn run(cfg: Config, emergency: bool) -> Result<(), StoreError> {
         faults: Mutex::new(faults),
         stalls: Mutex::default(),
         stopping: AtomicBool::new(false),
+        emergency,
         cfg,
     }));
     server.journal_log(&server.started, lock(&server.core).journal.path());
@@ -217,7 +229,7 @@ fn serve(server: &'static Server, stream: UnixStream) {
     let Ok(read_half) = stream.try_clone() else {
         return;
     };
-    let mut conn = Conn { stream, pid: 0, txn: 0 };
+    let mut conn = Conn { stream, pid: 0, txn: 0, administrator: false };
     let mut reader = BufReader::new(read_half);
     let mut line = String::new();
     while matches!(reader.read_line(&mut line), Ok(n) if n > 0) {

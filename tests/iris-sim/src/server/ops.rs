@@ -10,11 +10,21 @@ use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 /// What a process sees while the instance starts (facts 1.4), and its exit code.
-const STARTING: (&str, i32) = ("Sign-on inhibited: Startup or Installation in progress", 239);
+pub const STARTING: (&str, i32) = ("Sign-on inhibited: Startup or Installation in progress", 239);
 /// The answer to a login without the credentials that it needs.
 pub const ASK_CREDENTIALS: &str = "credentials";
 /// INVENTED: login refused.
 const REFUSED: (&str, i32) = ("Access Denied", 1);
+
+/// What a process does that is in: in an emergency start only the administrator's.
+fn touches_data(op: &Op) -> bool {
+    match op {
+        Op::Get { .. } | Op::Set { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Group(_) => true,
+        Op::Database(_) | Op::JournalCheck(_) | Op::JournalRestore(_) | Op::SwitchJournal | Op::SetHistory { .. } => true,
+        Op::Login { .. } | Op::Freeze(_) | Op::Thaw(_) | Op::IsSuspended | Op::Stat { .. } => false,
+        Op::Journal | Op::SkipJournal | Op::Info | Op::State | Op::Ctl(_) | Op::Stop => false,
+    }
+}
 
 impl Server {
     /// Answers a request. `None`: the client is gone, or shall never hear.
@@ -22,6 +32,12 @@ impl Server {
         let done = |value: Value| Some(Reply::Done(value));
         if let Some(away) = self.away(&op) {
             return Some(away);
+        }
+        if let Op::Login { emergency, .. } = &op {
+            conn.administrator = *emergency;
+        }
+        if self.emergency && !conn.administrator && touches_data(&op) {
+            return Some(Reply::Failed(REFUSED.0.into()));
         }
         match op {
             Op::Login { emergency, credentials } => self.login(conn, emergency, credentials),
@@ -83,6 +99,10 @@ impl Server {
                 let txn = conn.txn;
                 self.updated(self.update_waiting(conn, |core| core.apply_group(txn, &group)))
             }
+            Op::Database(op) => Some(self.database(conn.pid, op)),
+            Op::JournalCheck(args) => Some(self.journal_check(&args)),
+            Op::JournalRestore(args) => Some(self.journal_restore(conn, &args)),
+            Op::SkipJournal => Some(Reply::Failed("the system is up".into())),
             Op::Info => done(self.info()),
             Op::State => done(self.state()),
             Op::Ctl(values) => {
@@ -215,7 +235,7 @@ impl Server {
         let stopped = core.stop();
         self.history.event("stop", pid, json!({}));
         self.console.log(&Zoned::now(), pid, 0, "Utility.Event", "Shutdown of instance complete");
-        for path in self.cfg.lock_paths().chain([self.cfg.socket_path()]) {
+        for path in core.cfg.lock_paths().chain([self.cfg.socket_path()]) {
             let _ = std::fs::remove_file(path);
         }
         match stopped {

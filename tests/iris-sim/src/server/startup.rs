@@ -7,6 +7,15 @@ use crate::messages::Console;
 use jiff::Zoned;
 use std::path::Path;
 
+/// Texts of facts 4.4.
+pub fn single_user(cfg: &Config) -> [String; 2] {
+    let (program, mgr) = (cfg.root.join("bin/irisdb"), cfg.mgr());
+    [
+        "No journaling info from prior system. Startup aborted, entering single user mode.".into(),
+        format!("Enter IRIS with {} -s{} -B and D ^STURECOV for help recovering from the errors.", program.display(), mgr.display()),
+    ]
+}
+
 pub fn log(cfg: &Config, console: &Console, did: &Recovery, had_wij: bool, journal: &Path) {
     let pid = std::process::id();
     let now = Zoned::now();
@@ -51,7 +60,14 @@ pub fn log(cfg: &Config, console: &Console, did: &Recovery, had_wij: bool, journ
         ),
     );
     line(0, "WriteDaemon.Started", "Write daemon started.");
+    for text in &did.unmounted {
+        // INVENTED text.
+        line(2, "Database.MountFailed", &format!("Failed to mount database {text}"));
+    }
     for (sfn, db) in cfg.databases.iter().enumerate() {
+        if db.removed || did.unmounted.iter().any(|t| t.starts_with(&db.dir_slash())) {
+            continue;
+        }
         line(0, "Database.MountedRW", &format!("Mounted database {}/ (SFN {sfn}) read-write.", db.dir.display()));
     }
     recovered(did, &line);

@@ -60,6 +60,8 @@ pub fn offset(number: u32, block_size: usize) -> u64 {
 
 /// An open database file.
 pub struct Database {
+    /// False: nothing touches its file.
+    pub mounted: bool,
     pub label: Label,
     pub path: PathBuf,
     file: File,
@@ -82,7 +84,13 @@ impl Database {
         let mut bytes = vec![0u8; LABEL];
         file.read_exact_at(&mut bytes, 0).map_err(StoreError::io("read label", path))?;
         let label = Label::decode(&bytes).ok_or_else(|| StoreError::bad(path, "the label is damaged"))?;
-        Ok(Database { label, path: path.to_path_buf(), file })
+        Ok(Database { mounted: true, label, path: path.to_path_buf(), file })
+    }
+
+    /// Configured, and not there.
+    pub fn absent(path: &Path) -> Result<Database, StoreError> {
+        let file = File::open("/dev/null").map_err(StoreError::io("open", path))?;
+        Ok(Database { mounted: false, label: Label::default(), path: path.to_path_buf(), file })
     }
 
     pub fn read(&self, number: u32) -> Result<Block, StoreError> {

@@ -49,6 +49,12 @@ pub struct JournalHeader {
     pub created: String,
     pub reason: Reason,
     pub previous: String,
+    /// Where the previous file's records end; 0: not known, after a crash.
+    #[serde(default)]
+    pub previous_end: u64,
+    /// Directory of each database by its SFN when the file was begun: a record's database is known by its directory.
+    #[serde(default)]
+    pub databases: Vec<String>,
 }
 
 /// One change of one node: `None` is "not there".
@@ -81,6 +87,11 @@ pub enum Record {
         id: i64,
         text: String,
     },
+    /// A database that came later than the file.
+    Database {
+        sfn: u16,
+        dir: String,
+    },
 }
 
 /// Where an instance's journals go.
@@ -96,6 +107,8 @@ pub struct Settings {
     pub first: u64,
     /// Closed files get the name of compressed ones.
     pub compress: bool,
+    /// Directory of each database by its SFN.
+    pub databases: Vec<String>,
 }
 
 /// The file being written, and where the next one goes.
@@ -112,7 +125,7 @@ pub struct Journal {
 impl Journal {
     /// Opens the writer on file number `count`.
     pub fn begin(settings: Settings, count: u64, reason: Reason, today: &str) -> Result<Journal, StoreError> {
-        let header = settings.header(count, reason, today, String::new());
+        let header = settings.header(count, reason, today, String::new(), 0);
         let (path, file) = create(&settings.primary, &settings.prefix, today, &header)?;
         let flushed = settings.first;
         Ok(Journal { settings, use_alternate: false, path, file, count, flushed, pending: Vec::new() })
@@ -161,7 +174,7 @@ impl Journal {
     pub fn switch(&mut self, reason: Reason, today: &str) -> Result<(), StoreError> {
         self.flush()?;
         let settings = &self.settings;
-        let header = settings.header(self.count + 1, reason, today, self.path.display().to_string());
+        let header = settings.header(self.count + 1, reason, today, self.path.display().to_string(), self.flushed);
         let (first, second) = match self.use_alternate {
             false => (&settings.primary, &settings.alternate),
             true => (&settings.alternate, &settings.primary),
@@ -183,9 +196,9 @@ impl Journal {
 }
 
 impl Settings {
-    fn header(&self, count: u64, reason: Reason, today: &str, previous: String) -> JournalHeader {
-        let (guid, created) = (self.guid.clone(), today.to_string());
-        JournalHeader { guid, count, first: self.first, created, reason, previous }
+    fn header(&self, count: u64, reason: Reason, today: &str, previous: String, previous_end: u64) -> JournalHeader {
+        let (guid, created, databases) = (self.guid.clone(), today.to_string(), self.databases.clone());
+        JournalHeader { guid, count, first: self.first, created, reason, previous, previous_end, databases }
     }
 }
 
@@ -228,11 +241,14 @@ pub struct JournalFile {
     pub size: u64,
 }
 
+/// A header with its list of directories.
+const PROBED: u64 = 65_536;
+
 /// Reads only the header.
 pub fn probe(path: &Path) -> Option<JournalFile> {
     let file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
-    let mut bytes = vec![0u8; size.min(4096) as usize];
+    let mut bytes = vec![0u8; size.min(PROBED) as usize];
     file.read_exact_at(&mut bytes, 0).ok()?;
     let (header, _) = unframe::<JournalHeader>(&bytes)?;
     Some(JournalFile { path: path.to_path_buf(), header, size })
@@ -281,8 +297,38 @@ pub struct Replay {
     pub missing: Vec<u64>,
 }
 
-/// Reads the journals from the oldest open transaction on; collects what lies after `image`.
-pub fn replay(files: &[JournalFile], image: &Position, open: &Position) -> Result<Replay, StoreError> {
+/// The names by which records of a file know their databases, kept up to date record by record.
+pub struct Names(Vec<String>);
+
+impl Names {
+    pub fn of(file: &JournalFile) -> Names {
+        Names(file.header.databases.clone())
+    }
+
+    pub fn note(&mut self, record: &Record) {
+        if let Record::Database { sfn, dir } = record {
+            self.0.resize(self.0.len().max(usize::from(*sfn) + 1), String::new());
+            self.0[usize::from(*sfn)].clone_from(dir);
+        }
+    }
+
+    /// The changes with the SFN that `place` has for each directory; without one they belong to nobody here.
+    pub fn placed(&self, sets: Vec<Set>, place: &dyn Fn(&str) -> Option<u16>) -> Vec<Set> {
+        if self.0.is_empty() {
+            return sets;
+        }
+        let here = |s: Set| self.0.get(usize::from(s.sfn)).and_then(|dir| place(dir)).map(|sfn| Set { sfn, ..s });
+        sets.into_iter().filter_map(here).collect()
+    }
+
+    pub fn dirs(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// Reads the journals from the oldest open transaction on; collects what lies after `image`. `place` knows where a directory's
+/// changes belong.
+pub fn replay(files: &[JournalFile], image: &Position, open: &Position, place: &dyn Fn(&str) -> Option<u16>) -> Result<Replay, StoreError> {
     let mut out = Replay::default();
     let mut running: std::collections::BTreeMap<u64, Vec<(u64, Set)>> = Default::default();
     let needed: Vec<&JournalFile> = files.iter().filter(|f| f.header.count >= open.count).collect();
@@ -297,13 +343,19 @@ pub fn replay(files: &[JournalFile], image: &Position, open: &Position) -> Resul
         out.first_file.get_or_insert_with(|| file.path.clone());
         out.last_file = Some(file.path.clone());
         let from = if file.header.count == open.count { open.offset } else { 0 };
-        for (offset, record) in records(file, from)? {
+        let mut names = Names::of(file);
+        for (offset, record) in records(file, 0)? {
+            names.note(&record);
+            if offset < from {
+                continue;
+            }
             out.records += 1;
             let apply = (file.header.count, offset) >= (image.count, image.offset);
             match record {
                 Record::Update { lsn, txn, sets } => {
                     out.last_lsn = out.last_lsn.max(lsn);
                     out.last_txn = out.last_txn.max(txn);
+                    let sets = names.placed(sets, place);
                     if txn != 0 {
                         running.entry(txn).or_default().extend(sets.iter().map(|s| (lsn, s.clone())));
                     }
@@ -320,10 +372,10 @@ pub fn replay(files: &[JournalFile], image: &Position, open: &Position) -> Resul
                     out.last_lsn = out.last_lsn.max(lsn);
                     running.remove(&txn);
                     if apply {
-                        out.sets.extend(sets);
+                        out.sets.extend(names.placed(sets, place));
                     }
                 }
-                Record::Marker { .. } => {}
+                Record::Marker { .. } | Record::Database { .. } => {}
             }
         }
     }

@@ -187,7 +187,8 @@ fn recover(found: &Found, loaded: &BTreeMap<u16, Loaded>, nodes: &mut Nodes, rep
     report.journal_first_needed = label.open.file.clone();
     if !found.journals.is_empty() && report.problems.is_empty() {
         let holds_image = found.journals.iter().find(|f| f.header.count == label.image.count).is_some_and(|f| f.size >= label.image.offset);
-        match journal::replay(&found.journals, &label.image, &label.open) {
+        let place = |dir: &str| loaded.iter().find(|(_, l)| l.label.directory == dir).map(|(sfn, _)| *sfn);
+        match journal::replay(&found.journals, &label.image, &label.open, &place) {
             Ok(replay) if replay.missing.is_empty() && holds_image => {
                 for set in replay.sets {
                     let place = (set.sfn, set.key);

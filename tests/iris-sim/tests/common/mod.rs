@@ -74,6 +74,14 @@ impl Sim {
         run(Command::new(self.bin("iris")).env_clear().args(["session", "IRIS", "-U%SYS"]).stdin(stdin))
     }
 
+    /// `iris session IRIS -B -U%SYS < SCRIPT`.
+    pub fn admin(&self, lines: &str) -> String {
+        let file = self.dir.path().join("script");
+        std::fs::write(&file, lines).expect("write script");
+        let stdin = std::fs::File::open(file).expect("open script");
+        run(Command::new(self.bin("iris")).env_clear().args(["session", "IRIS", "-B", "-U%SYS"]).stdin(stdin)).out
+    }
+
     /// A bash script with the root's programs in its PATH.
     pub fn bash(&self, script: &str) -> Ran {
         let path = format!("{}:/usr/bin:/bin", self.root.join("bin").display());

@@ -185,6 +185,31 @@ impl Sim {
         self.workload = Some(child.expect("the workload starts"));
     }
 
+    /// Ends the workload; its record is complete.
+    pub fn stop_workload(&mut self) {
+        if let Some(mut w) = self.workload.take() {
+            super::signal(w.id(), rustix::process::Signal::TERM);
+            let _ = w.wait();
+        }
+    }
+
+    /// The instance's directory.
+    pub fn instance(&self) -> PathBuf {
+        self.root.join("iris")
+    }
+
+    /// What a session in this namespace prints for a line of ObjectScript, between two marks.
+    pub fn m(&self, namespace: &str, code: &str) -> String {
+        let program = Program::find(&self.bin("iris").to_string_lossy()).expect("iris");
+        let script = format!("write \"<\"_\"<\"\n{code}\nwrite \">\"_\">\"\nhalt\n");
+        let call = Call::new(&program, ["session", "IRIS", "-U", namespace]).stdin(script);
+        let out = call.run(boot_now().plus(20_000), None).expect("a session").out().into_owned();
+        let inside = out.split_once("<<").and_then(|(_, rest)| rest.split_once(">>")).map(|(i, _)| i.to_owned());
+        let lines = inside.unwrap_or_else(|| panic!("no answer in {namespace}: {out}"));
+        let said: Vec<&str> = lines.lines().map(str::trim).filter(|l| !l.is_empty() && !l.ends_with('>')).collect();
+        said.join("\n")
+    }
+
     fn history(&self) -> Vec<Happened> {
         let mut read = self.read.lock().expect("no panic while reading");
         let bytes = std::fs::read(&self.history).unwrap_or_default();

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
 mod gtm;
+mod iris;
+mod judge;
 
 use std::path::Path;
 use suite::host::{Ended, Host};

@@ -1,0 +1,304 @@
+//! The article's exercise, and the vendor's three procedures with a workload that was running at the freeze and went on after it.
+
+use crate::judge::{asides, recorded, sim, sim_mut, stopped, whole};
+use crate::{backup, restore, said, text};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use suite::host::{Ended, Host, Reply, Setup, sleep_ms};
+
+fn stage(workload: bool) -> (Host, PathBuf) {
+    let host = Host::iris(Setup { workload, hold_ms: 3_000, ..Setup::default() });
+    let to = host.disk.path().join("sets");
+    (host, to)
+}
+
+fn data(host: &Host, name: &str) -> PathBuf {
+    sim(host).instance().join("data").join(name)
+}
+
+fn run(host: &Host, to: &std::path::Path, words: &[&str]) -> Ended {
+    let mut all = vec!["run"];
+    all.extend(words);
+    all.extend(["--to", text(to), "--yes"]);
+    restore(host, &all)
+}
+
+/// Commits go on after the backup, then the instance dies and nobody writes any more.
+fn crash_later(host: &mut Host) {
+    sleep_ms(700);
+    sim(host).m("USER", "set ^postbackup=1");
+    sleep_ms(300);
+    sim(host).iris(&["force", "IRIS"]);
+    sim_mut(host).stop_workload();
+}
+
+#[test]
+fn the_exercise_of_the_article() {
+    let (host, to) = stage(false);
+    let (t1, rest) = (data(&host, "t1"), data(&host, "t1rest"));
+    // 1 to 3: data, the backup, the journal that it switched to.
+    sim(&host).m("T1", "set ^prebackup=1");
+    let id = backup(&host, &to);
+    let shown = host.call(&["show", &id, "--to", text(&to), "--json"]);
+    let entry: serde_json::Value = serde_json::from_str(shown.out.lines().next().expect("a line")).expect("JSON");
+    let switched = entry["restore_from"][0].as_str().expect("a journal").to_owned();
+    let reason = sim(&host).m("%SYS", &format!("write ##class(%SYS.Journal.File).GetReason(\"{switched}\")"));
+    assert_eq!(reason, "by backup");
+    // 4, 5: later data, seen in the journal, under the directory of T1.
+    sim(&host).m("T1", "set ^postbackup=1");
+    sleep_ms(300);
+    let bytes = std::fs::read(&switched).expect("the journal");
+    assert!(bytes.windows(12).any(|w| w == b"^postbackup\""), "4 is in the journal");
+    // 6: dismounted, deleted with its namespace, the disk is lost.
+    let dir = format!("{}/", t1.display());
+    let code = [
+        format!("write ##class(SYS.Database).DismountDatabase(\"{dir}\")"),
+        "write ##class(Config.Namespaces).Delete(\"T1\")".into(),
+        "write ##class(Config.Databases).Delete(\"T1\")".into(),
+    ];
+    for line in code {
+        assert_eq!(sim(&host).m("%SYS", &line), "1", "{line}");
+    }
+    std::fs::remove_dir_all(&t1).expect("the disaster");
+    // 7 to 9: database and namespace again, in another directory; the instance stays up.
+    let into = format!("{}={}", t1.display(), rest.display());
+    let words = [id.as_str(), "--database", text(&t1), "--into", &into];
+    let e = run(&host, &to, &[&words[..], &["--until", "backup", "--online"]].concat());
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let read = "write $get(^prebackup,0)_$get(^postbackup,0)";
+    assert_eq!(sim(&host).m("T1", read), "10", "{}", said(&e));
+    // A namespace shows it now: users could write, so it is not replaced while they can.
+    let e = run(&host, &to, &[&words[..], &["--online"]].concat());
+    assert!(e.code == Some(4) && e.err.contains("users could write"), "{}", said(&e));
+    // 10, 11: the journals, redirected to where the database is now.
+    let e = run(&host, &to, &words);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert!(e.out.contains("users may connect now"), "{}", said(&e));
+    assert_eq!(sim(&host).m("T1", read), "11", "{}", said(&e));
+    assert_eq!(asides(&host).len(), 1, "the first copy is kept aside");
+    stopped(&host);
+}
+
+#[test]
+fn one_database_is_restored_while_the_others_roll_forward_and_nobody_gets_in_before_the_end() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    let t1 = data(&host, "t1");
+    std::fs::write(t1.join("IRIS.DAT"), b"not a database").expect("the disaster");
+    // A client that tries to log in every 100 ms.
+    let (end, got_in) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let last_step = Arc::new(Mutex::new(None));
+    let (iris, stop, times) = (sim(&host).bin("iris"), end.clone(), got_in.clone());
+    let tries = std::thread::spawn(move || {
+        let mut tries = 0;
+        while !stop.load(Ordering::SeqCst) {
+            let call = ["session", "IRIS", "-U%SYS", "##Class(Backup.General).IsWDSuspendedExt()"];
+            let code = Command::new(&iris).args(call).stdin(Stdio::null()).stdout(Stdio::null()).status().expect("iris").code();
+            tries += 1;
+            if code == Some(3) {
+                times.lock().expect("no panic").push(doors::clock::boot_now().0);
+            }
+            sleep_ms(100);
+        }
+        tries
+    });
+    let at = last_step.clone();
+    host.points.begin(move |seen| {
+        if seen.name == "restore.start-for-users.before" {
+            *at.lock().expect("no panic") = Some(seen.at_ms);
+        }
+        Reply::Go
+    });
+    let e = run(&host, &to, &[&id, "--database", text(&t1)]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    sleep_ms(400);
+    end.store(true, Ordering::SeqCst);
+    let tries = tries.join().expect("no panic");
+    let last_step = last_step.lock().expect("no panic").expect("the last step was reached");
+    let got_in = got_in.lock().expect("no panic").clone();
+    assert!(tries > 10, "{tries}");
+    assert!(got_in.iter().all(|t| *t >= last_step), "let in before the end: {got_in:?}, the last step began at {last_step}");
+    assert!(!got_in.is_empty(), "at the end users may connect");
+    assert_eq!(std::fs::read(asides(&host)[0].join("IRIS.DAT")).expect("kept aside"), b"not a database");
+    assert_eq!(whole(&stopped(&host), &committed), Ok(()), "{}", said(&e));
+}
+
+/// Every database and the WIJ are lost, the journals are there.
+fn lose_all_but_journals(host: &Host) {
+    let dir = sim(host).instance();
+    for lost in ["mgr/IRIS.DAT", "mgr/user/IRIS.DAT", "mgr/irislocaldata/IRIS.DAT", "data/t1/IRIS.DAT", "data/t2/IRIS.DAT", "wij/IRIS.WIJ"]
+    {
+        std::fs::remove_file(dir.join(lost)).expect(lost);
+    }
+}
+
+fn whole_system(wij: &str) {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    lose_all_but_journals(&host);
+    // To the backup's moment: what came later is not there. The same judge then misses commits: it can fail.
+    let e = run(&host, &to, &[&id, "--wij", wij, "--until", "backup"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert_eq!(sim(&host).m("USER", "write $get(^postbackup,0)"), "0");
+    let report = stopped(&host);
+    assert_eq!(report["recovered"]["sum"], json!(0), "open transactions are rolled back: {report}");
+    assert!(whole(&report, &committed).is_err(), "the control: {report}");
+}
+
+#[test]
+fn a_whole_system_to_the_backups_moment_with_its_wij() {
+    whole_system("backup");
+}
+
+#[test]
+fn a_whole_system_to_the_backups_moment_without_a_wij() {
+    whole_system("without");
+}
+
+#[test]
+fn a_whole_system_comes_back_to_the_last_commit_with_the_wij_of_the_backup_and_without_one() {
+    for wij in ["backup", "without"] {
+        let (mut host, to) = stage(true);
+        let id = backup(&host, &to);
+        crash_later(&mut host);
+        let committed = recorded(&host);
+        lose_all_but_journals(&host);
+        let e = run(&host, &to, &[&id, "--wij", wij]);
+        assert_eq!(e.code, Some(0), "{wij}: {}", said(&e));
+        assert_eq!(sim(&host).m("USER", "write $get(^postbackup,0)"), "1", "{wij}: {}", said(&e));
+        assert_eq!(whole(&stopped(&host), &committed), Ok(()), "{wij}: {}", said(&e));
+    }
+}
+
+/// The restore is killed at each of its points, and resumed: the same end, and never anything overwritten.
+#[test]
+fn a_restore_that_is_killed_at_any_step_goes_on_from_there() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    let t1 = data(&host, "t1");
+    let file = t1.join("IRIS.DAT");
+    // Each round the database is lost again, and the instance has crashed.
+    let lose = |host: &Host, n: usize| {
+        sim(host).iris(&["force", "IRIS"]);
+        for dir in asides(host) {
+            std::fs::remove_dir_all(dir).expect("removed");
+        }
+        std::fs::write(&file, format!("lost in round {n}")).expect("the disaster");
+    };
+    lose(&host, 0);
+    host.points.begin(|_| Reply::Go);
+    let words = [id.as_str(), "--database", text(&t1)];
+    let e = run(&host, &to, &words);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let points: Vec<String> = host.points.seen().into_iter().map(|s| s.name).filter(|n| n.starts_with("restore.")).collect();
+    assert!(points.len() >= 19, "{points:?}");
+    let mut killed = 0;
+    for (n, point) in points.iter().enumerate() {
+        let nth = points[..=n].iter().filter(|p| *p == point).count();
+        lose(&host, n + 1);
+        let (wanted, mut met) = (point.clone(), 0);
+        host.points.begin(move |seen| {
+            met += usize::from(seen.name == wanted);
+            if met == nth && seen.name == wanted {
+                suite::host::kill(seen.pid);
+            }
+            Reply::Go
+        });
+        let e = run(&host, &to, &words);
+        assert_eq!(e.code, None, "killed at {point}: {}", said(&e));
+        killed += 1;
+        host.points.begin(|_| Reply::Go);
+        // At its very end there is nothing to resume.
+        let again = run(&host, &to, &words);
+        if point == "restore.end" {
+            assert_eq!(again.code, Some(0), "{}", said(&again));
+            continue;
+        }
+        assert!(again.code == Some(4) && again.err.contains("Restore.Unfinished"), "{point}: {}", said(&again));
+        let e = restore(&host, &["resume", "--yes"]);
+        assert_eq!(e.code, Some(0), "{point}: {}", said(&e));
+        let aside = asides(&host);
+        assert_eq!(aside.len(), 1, "{point}");
+        let kept = std::fs::read_to_string(aside[0].join("IRIS.DAT")).expect("kept aside");
+        assert_eq!(kept, format!("lost in round {}", n + 1), "{point}: the original is untouched");
+        assert_eq!(sim(&host).m("T1", "write 1"), "1");
+    }
+    println!("{killed} kills at {} points", points.len());
+    assert!(killed >= 19, "{killed}");
+    assert_eq!(whole(&stopped(&host), &committed), Ok(()));
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_named_and_the_original_stays() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    // Journals enough that one can be lost from the middle.
+    for _ in 0..2 {
+        sim(&host).m("%SYS", "do ##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+        sleep_ms(200);
+    }
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    let t1 = data(&host, "t1");
+    let words = [id.as_str(), "--database", text(&t1)];
+    let before = std::fs::read(t1.join("IRIS.DAT")).expect("the original");
+    let same = |when: &str| assert!(std::fs::read(t1.join("IRIS.DAT")).is_ok_and(|now| now == before), "{when}: the original is untouched");
+    let mut journals: Vec<PathBuf> =
+        std::fs::read_dir(sim(&host).instance().join("journal1")).unwrap().flatten().map(|e| e.path()).collect();
+    journals.sort();
+    let middle = journals[journals.len() - 2].clone();
+    let away = host.disk.path().join("away");
+    // Missing: refused by name, before anything is changed.
+    std::fs::rename(&middle, &away).unwrap();
+    let e = run(&host, &to, &words);
+    let name = middle.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(e.code == Some(4) && e.err.contains(&name), "{}", said(&e));
+    same("missing");
+    std::fs::rename(&away, &middle).unwrap();
+    // A set that was changed: no copy of it appears.
+    let copy = to.join(&id).join("data").join(t1.strip_prefix("/").unwrap()).join("IRIS.DAT");
+    let good = std::fs::read(&copy).expect("the set's copy");
+    let mut bad = good.clone();
+    bad[20_000] ^= 1;
+    std::fs::write(&copy, &bad).unwrap();
+    let e = run(&host, &to, &words);
+    assert!(e.code == Some(1) && e.err.contains("Restore.Failed") && e.err.contains("other content"), "{}", said(&e));
+    assert!(std::fs::read(asides(&host)[0].join("IRIS.DAT")).is_ok_and(|f| f.len() == before.len()), "kept aside, whole");
+    std::fs::write(&copy, &good).unwrap();
+    // Truncated: the engine's own check names it, and no journal was applied. Mended, the run goes on.
+    let whole_file = std::fs::read(&middle).unwrap();
+    std::fs::write(&middle, &whole_file[..whole_file.len() - 2_000]).unwrap();
+    let e = restore(&host, &["resume", "--yes"]);
+    assert!(e.code == Some(1) && e.err.contains(&name) && e.err.contains("ends at offset"), "{}", said(&e));
+    std::fs::write(&middle, &whole_file).unwrap();
+    let e = restore(&host, &["resume", "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert_eq!(whole(&stopped(&host), &committed), Ok(()));
+}
+
+#[test]
+fn a_crash_time_wij_that_is_damaged_stops_the_run_before_anything_is_changed() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let wij = sim(&host).instance().join("wij/IRIS.WIJ");
+    std::fs::write(&wij, vec![7u8; 8192]).expect("the damage");
+    let t1 = data(&host, "t1");
+    let before = std::fs::read(t1.join("IRIS.DAT")).expect("the original");
+    let e = run(&host, &to, &[&id, "--database", text(&t1)]);
+    assert!(e.code == Some(1) && e.err.contains("overwrite nothing") && e.err.contains("WIJ header is damaged"), "{}", said(&e));
+    assert_eq!(std::fs::read(t1.join("IRIS.DAT")).expect("the original"), before);
+    assert!(asides(&host).is_empty());
+    let e = restore(&host, &["abandon"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert!(restore(&host, &["resume", "--yes"]).code == Some(2));
+}
