@@ -93,7 +93,7 @@ pub enum Action {
         name: String,
         database: String,
     },
-    /// Journals from `first` to `last` (all when left out), found in `locations`. `select`: source -> target directory;
+    /// Journals from `first` to `last` (left out: the newest before the run's own start), found in `locations`. `select`: source -> target directory;
     /// empty: everything.
     RestoreJournals {
         first: String,

@@ -92,6 +92,9 @@ pub struct Config {
     pub fsync: bool,
     /// Closed journals are renamed as compressed ones are; their bytes stay.
     pub compress: bool,
+    /// The rollback of a start that is journaled leaves out databases that are not mounted.
+    #[serde(default)]
+    pub partial_rollback: bool,
     pub max_life_s: u64,
     /// Fields per `iris qlist` line: 8, 10, 13 or 14.
     pub qlist_fields: usize,

@@ -231,6 +231,7 @@ fn config(dir: &Path) -> Config {
             database("T2", "db4", 48, true),
         ],
         namespaces: Vec::new(),
+        partial_rollback: false,
         block_size: PIECE as u32,
         buffers: 90,
         journal_first: 4096,

@@ -84,6 +84,9 @@ pub struct Install {
     /// Closed journals get the name of a compressed one, with a trailing z
     #[arg(long)]
     pub compress: bool,
+    /// The rollback that a start journals leaves out databases that are not mounted; else it has them all (no source says)
+    #[arg(long)]
+    pub partial_rollback: bool,
     /// The server ends by itself after so many seconds
     #[arg(long, default_value_t = 3600)]
     pub max_life: u64,
@@ -233,6 +236,7 @@ fn config(args: &Install, root: &Path, nth: u16) -> Config {
         wd_block_us: args.wd_block_us,
         fsync: args.fsync,
         compress: args.compress,
+        partial_rollback: args.partial_rollback,
         max_life_s: args.max_life,
         qlist_fields: args.qlist_fields,
         list_indent: args.list_indent,

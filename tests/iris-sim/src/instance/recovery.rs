@@ -86,10 +86,9 @@ impl Core {
         let lsn = dbs.iter().map(|db| db.label.lsn).max().unwrap_or(0).max(wij.header.lsn);
         let files = journal::list(&[&cfg.journal, &cfg.alternate], &cfg.guid);
         let place = |dir: &str| -> Option<u16> {
-            let mounted = |i: &usize| dbs[*i].mounted;
-            let configured = |i: &usize| cfg.databases[*i].dir_slash() == dir;
-            let labelled = |i: &usize| dbs[*i].label.directory == dir;
-            let all = || (0..dbs.len()).filter(mounted);
+            let configured = |i: &usize| !cfg.databases[*i].removed && cfg.databases[*i].dir_slash() == dir;
+            let labelled = |i: &usize| dbs[*i].mounted && dbs[*i].label.directory == dir;
+            let all = || 0..dbs.len();
             all().find(configured).or_else(|| all().find(labelled)).map(|i| i as u16)
         };
         let mut replay = journal::replay(&files, &image, &open, &place)?;
@@ -141,13 +140,16 @@ impl Core {
         did.last_journal = replay.last_file.map(|p| p.display().to_string());
         did.missing_journals = replay.missing;
         core.lsn += 1;
-        for set in &replay.sets {
+        for set in replay.sets.iter().filter(|s| core.dbs[usize::from(s.sfn)].mounted).cloned().collect::<Vec<_>>() {
             if core.stall().is_some() {
                 core.wd_cycle()?;
             }
-            core.put(set).map_err(|e| StoreError::bad(&core.cfg.dir, format!("journal restore: {e}")))?;
+            core.put(&set).map_err(|e| StoreError::bad(&core.cfg.dir, format!("journal restore: {e}")))?;
         }
-        for (txn, sets) in replay.undo {
+        for (txn, mut sets) in replay.undo {
+            if core.cfg.partial_rollback {
+                sets.retain(|s| core.dbs[usize::from(s.sfn)].mounted);
+            }
             core.journal.append(&Record::Rollback { lsn: core.lsn, txn, sets });
         }
         core.wd.hold_position = None;

@@ -14,7 +14,7 @@ mod process;
 mod supervisor;
 
 pub use binaries::{iris_sim, snapfreeze};
-pub use engine::{Engine, Happened, What};
+pub use engine::{Engine, Happened, Sim, What};
 pub use points::{Points, Reply, Seen};
 pub use process::{alive, kill, signal, with_text};
 pub use supervisor::Supervisor;

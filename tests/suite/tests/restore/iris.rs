@@ -10,7 +10,12 @@ use std::sync::{Arc, Mutex};
 use suite::host::{Ended, Host, Reply, Setup, sleep_ms};
 
 fn stage(workload: bool) -> (Host, PathBuf) {
-    let host = Host::iris(Setup { workload, hold_ms: 3_000, ..Setup::default() });
+    stage_with(workload, &[])
+}
+
+fn stage_with(workload: bool, sim: &[&str]) -> (Host, PathBuf) {
+    let sim = sim.iter().map(ToString::to_string).collect();
+    let host = Host::iris(Setup { workload, sim, hold_ms: 3_000, ..Setup::default() });
     let to = host.disk.path().join("sets");
     (host, to)
 }
@@ -84,7 +89,8 @@ fn the_exercise_of_the_article() {
 
 #[test]
 fn one_database_is_restored_while_the_others_roll_forward_and_nobody_gets_in_before_the_end() {
-    let (mut host, to) = stage(true);
+    // Whether the rollback of a start names a database that was not there no source says: here it does not.
+    let (mut host, to) = stage_with(true, &["--partial-rollback"]);
     let id = backup(&host, &to);
     crash_later(&mut host);
     let committed = recorded(&host);
@@ -109,6 +115,8 @@ fn one_database_is_restored_while_the_others_roll_forward_and_nobody_gets_in_bef
     });
     let at = last_step.clone();
     host.points.begin(move |seen| {
+        // A real instance takes its time; so the client has tries at every step.
+        sleep_ms(150);
         if seen.name == "restore.start-for-users.before" {
             *at.lock().expect("no panic") = Some(seen.at_ms);
         }

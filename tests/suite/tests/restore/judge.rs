@@ -52,7 +52,7 @@ pub fn stopped(host: &Host) -> Value {
     let out = Command::new(iris_sim()).args(["verify", "--json"]).arg(sim(host).instance()).output().expect("iris-sim");
     let reports: Value = serde_json::from_slice(&out.stdout).expect("JSON");
     let report = if reports.is_array() { reports[0].clone() } else { reports };
-    assert_eq!(report["clean"], true, "{report}");
+    assert_eq!(report["clean"], true, "{}", report["problems"]);
     report
 }
 

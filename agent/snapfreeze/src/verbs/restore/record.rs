@@ -24,6 +24,10 @@ pub struct Record {
     pub steps: Vec<Done>,
     #[serde(default)]
     pub abandoned: bool,
+    /// The newest journal before the first start of ours. A start rolls back what a crash left open, and says so in a journal of
+    /// its own; a database that was not there then has not been rolled back, and must not be told that it was.
+    #[serde(default)]
+    pub last_journal: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ pub struct Done {
 
 impl Record {
     pub fn new(run: String, plan: Plan) -> Self {
-        Self { schema: SCHEMA, run, begun_at: wall_now(), ended_at: None, plan, steps: Vec::new(), abandoned: false }
+        Self { schema: SCHEMA, run, begun_at: wall_now(), ended_at: None, plan, steps: Vec::new(), abandoned: false, last_journal: None }
     }
     /// How many steps are done.
     pub fn done(&self) -> usize {

@@ -40,11 +40,15 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
         let step = record.plan.steps[n].clone();
         let word = step.action.word();
         record.begin();
+        if starts(&step.action) && record.last_journal.is_none() {
+            let found = engine.found().map_err(|e| failed(&record, n, &e.into()))?;
+            record.last_journal = found.journals.last().map(|j| recovery::journals::plain(&j.file()).to_owned());
+        }
         records.write(&record)?;
         out.say(format!("[{}/{of}] {}", n + 1, step.action));
         out.object("restore-step", &json!({ "run": record.run, "step": n + 1, "of": of, "do": word, "state": "begun" }));
         reach(&format!("restore.{word}.before"));
-        let said = act(engine, &step.action, out).map_err(|f| failed(&record, n, &f))?;
+        let said = act(engine, &until_the_start(step.action, &record), out).map_err(|f| failed(&record, n, &f))?;
         reach(&format!("restore.{word}.after"));
         record.end(said);
         records.write(&record)?;
@@ -61,6 +65,20 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
     out.say(if online { "RESTORED" } else { "RESTORED; users may connect now" });
     out.object("restored", &json!({ "run": record.run, "id": record.plan.id, "instance": record.plan.instance, "aside": aside }));
     Ok(exit::DONE)
+}
+
+const fn starts(action: &Action) -> bool {
+    matches!(action, Action::StartForAdministrator | Action::StartWithoutWij)
+}
+
+/// "All that are there" are those that were there before our own start.
+fn until_the_start(action: Action, record: &Record) -> Action {
+    match action {
+        Action::RestoreJournals { first, last: None, locations, select } => {
+            Action::RestoreJournals { first, last: record.last_journal.clone(), locations, select }
+        }
+        other => other,
+    }
 }
 
 fn act(engine: &dyn Restorer, action: &Action, out: Out) -> Result<String, Failed> {
