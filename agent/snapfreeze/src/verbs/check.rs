@@ -7,13 +7,14 @@ use crate::config::Config;
 use crate::instances;
 use crate::layout::{self, InstancePlaces};
 use crate::out::Out;
+use crate::verbs::guard;
 use crate::verbs::hook::plugin;
 use crate::verbs::others;
 use doors::clock::{boot_now, wall_now};
 use engine::{Check, Level};
 use protocol::code::exit;
 use protocol::wire::{Phase, StatusReply};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use storage::cover::{self, Contains};
 
@@ -25,7 +26,8 @@ pub async fn check(config: &Config, args: &cli::Check, out: Out) -> u8 {
     let mut lines = Vec::new();
     agent(config, &mut lines).await;
     host(config, &mut lines);
-    instances(config, &mut lines);
+    instances(config, args, &mut lines);
+    restore(config, &mut lines);
     age(config, args, &mut lines);
     lines.extend(others::look(Path::new("/")));
     azure_backup(config, &mut lines);
@@ -132,7 +134,7 @@ fn host(config: &Config, lines: &mut Vec<Check>) {
     }
 }
 
-fn instances(config: &Config, lines: &mut Vec<Check>) {
+fn instances(config: &Config, args: &cli::Check, lines: &mut Vec<Check>) {
     let set = match instances::open(config) {
         Ok(s) if s.is_empty() => {
             return line(lines, "instances", Level::Fail, "none is configured and none was found: add an [[instance]] table");
@@ -165,16 +167,17 @@ fn instances(config: &Config, lines: &mut Vec<Check>) {
         for c in &facts.checks {
             line(lines, &format!("{name} {}", c.name), c.level, c.text.clone());
         }
-        places(config, i, by, &name, lines);
+        places(config, args, i, by, lines);
     }
 }
 
-fn places(config: &Config, i: &engine::Instance, by: protocol::BootMs, name: &str, lines: &mut Vec<Check>) {
-    let label = format!("{name} layout");
+fn places(config: &Config, args: &cli::Check, i: &engine::Instance, by: protocol::BootMs, lines: &mut Vec<Check>) {
+    let label = format!("{} layout", i.name);
     let places = match i.engine.layout(by) {
         Ok(p) => p,
         Err(e) => return line(lines, &label, Level::Fail, crate::chain(&e)),
     };
+    lines.extend(guard::look(sets(config, args), &i.name, &places));
     let wanted = layout::wanted(&[InstancePlaces { instance: i.name.clone(), places, facts: None }]);
     let seen = match layout::read(config, &wanted) {
         Ok(l) => l,
@@ -197,8 +200,21 @@ fn azure_backup(config: &Config, lines: &mut Vec<Check>) {
     lines.extend(seen);
 }
 
+fn sets<'a>(config: &'a Config, args: &'a cli::Check) -> &'a [PathBuf] {
+    if args.to.is_empty() { &config.backup.to } else { &args.to }
+}
+
+/// A restore that was interrupted is somebody's to go on with.
+fn restore(config: &Config, lines: &mut Vec<Check>) {
+    match super::restore::waiting(&config.dirs.state) {
+        Ok(None) => {}
+        Ok(Some(text)) => line(lines, "restore", Level::Fail, format!("{text}: `snapfreeze restore resume`, or `abandon`")),
+        Err(p) => line(lines, "restore", Level::Fail, format!("{} ({})", p.detail, p.next)),
+    }
+}
+
 fn age(config: &Config, args: &cli::Check, lines: &mut Vec<Check>) {
-    let dirs = if args.to.is_empty() { &config.backup.to } else { &args.to };
+    let dirs = sets(config, args);
     if dirs.is_empty() {
         return;
     }

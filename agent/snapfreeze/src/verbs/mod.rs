@@ -6,6 +6,7 @@ pub mod check;
 pub mod diagnose;
 pub mod facts;
 pub mod freeze;
+mod guard;
 pub mod help;
 pub mod hook;
 pub mod metrics;

@@ -58,6 +58,10 @@ impl Core {
         let from = at(&args.first_file)?;
         let to = if args.last_file.is_empty() { all.len() - 1 } else { at(&args.last_file)? };
         let guid = all[from].header.guid.clone();
+        if let Some(last) = all.get(to).filter(|f| f.header.guid != guid) {
+            // INVENTED text.
+            return Err(format!("Journal file {} is of another instance", last.path.display()));
+        }
         Ok(all.get(from..=to).unwrap_or_default().iter().filter(|f| f.header.guid == guid).cloned().collect())
     }
 

@@ -310,3 +310,160 @@ fn a_crash_time_wij_that_is_damaged_stops_the_run_before_anything_is_changed() {
     assert_eq!(e.code, Some(0), "{}", said(&e));
     assert!(restore(&host, &["resume", "--yes"]).code == Some(2));
 }
+
+/// `check --json`'s line of this name: level and text.
+fn checked(host: &Host, to: &std::path::Path, name: &str) -> Option<(String, String)> {
+    let e = host.call(&["check", "--json", "--to", text(to)]);
+    let lines = e.out.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let text = |v: &serde_json::Value, k: &str| v[k].as_str().unwrap_or_default().to_owned();
+    lines.filter(|v| v["name"] == name).map(|v| (text(&v, "level"), text(&v, "text"))).next()
+}
+
+#[test]
+fn check_guards_the_journals_of_held_sets_and_names_a_restore_that_waits() {
+    let (mut host, to) = stage(false);
+    assert_eq!(checked(&host, &to, "IRIS journals"), None, "no catalogue yet");
+    let id = backup(&host, &to);
+    sim(&host).m("%SYS", "do ##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+    sim(&host).m("%SYS", "do ##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+    let (level, said_ok) = checked(&host, &to, "IRIS journals").expect("a line");
+    assert!(level == "ok" && said_ok.contains("purge none from"), "{level}: {said_ok}");
+    // Purged too early: the file that follows the one in the set.
+    let mut journals: Vec<PathBuf> =
+        std::fs::read_dir(sim(&host).instance().join("journal1")).unwrap().flatten().map(|e| e.path()).collect();
+    journals.sort();
+    let purged = &journals[journals.len() - 2];
+    let bytes = std::fs::read(purged).unwrap();
+    std::fs::remove_file(purged).unwrap();
+    let (level, lacks) = checked(&host, &to, "IRIS journals").expect("a line");
+    let name = purged.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(level == "fail" && lacks.contains(&id) && lacks.contains(&name), "{level}: {lacks}");
+    std::fs::write(purged, bytes).unwrap();
+    // A restore that fails waits, and says so until somebody goes on.
+    assert_eq!(checked(&host, &to, "restore"), None);
+    crash_later(&mut host);
+    std::fs::write(sim(&host).instance().join("wij/IRIS.WIJ"), vec![7u8; 8192]).unwrap();
+    let t1 = data(&host, "t1");
+    assert_eq!(run(&host, &to, &[&id, "--database", text(&t1)]).code, Some(1));
+    let (level, waits) = checked(&host, &to, "restore").expect("a line");
+    assert!(level == "fail" && waits.contains("stands at step 1"), "{level}: {waits}");
+    restore(&host, &["abandon"]);
+    assert_eq!(checked(&host, &to, "restore"), None);
+}
+
+#[test]
+fn a_torn_image_is_found_by_the_integrity_check_and_never_shown_to_users() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    // A set that is called held and is torn: two blocks of another moment, and a list that says so. No checksum finds that.
+    let t1 = data(&host, "t1");
+    let copy = to.join(&id).join("data").join(t1.strip_prefix("/").unwrap()).join("IRIS.DAT");
+    let mut bytes = std::fs::read(&copy).expect("the set's copy");
+    let at = 8192 + 8192 * 3 + 100;
+    bytes[at..at + 64].fill(0x55);
+    std::fs::write(&copy, &bytes).unwrap();
+    relist(&to.join(&id), &copy);
+    let e = run(&host, &to, &[&id, "--database", text(&t1)]);
+    assert!(e.code == Some(1) && e.err.contains("Restore.Failed"), "{}", said(&e));
+    assert!(e.err.contains("checksum differs"), "{}", said(&e));
+    assert!(!e.out.contains("users may connect now"), "{}", said(&e));
+    let call = ["session", "IRIS", "-U%SYS", "##Class(Backup.General).IsWDSuspendedExt()"];
+    assert_ne!(sim(&host).iris(&call).0, Some(3), "nobody gets in");
+    assert_eq!(asides(&host).len(), 1, "the original is kept");
+    // The control: without the check of the set's own list the copy would have been refused before.
+    let v = host.call(&["verify", &id, "--to", text(&to)]);
+    assert_eq!(v.code, Some(0), "the list knows nothing of it: {}", said(&v));
+}
+
+/// Writes a file's new checksum into the set's list, and the list's into its manifest.
+fn relist(set: &std::path::Path, changed: &std::path::Path) {
+    let sum = |p: &std::path::Path| {
+        let out = Command::new("sha256sum").arg(p).output().expect("sha256sum");
+        String::from_utf8_lossy(&out.stdout)[..64].to_owned()
+    };
+    let list = set.join("files.jsonl");
+    let name = changed.strip_prefix(set).unwrap().display().to_string();
+    let mut text = String::new();
+    for line in std::fs::read_to_string(&list).unwrap().lines() {
+        let mut v: serde_json::Value = serde_json::from_str(line).unwrap();
+        if v["path"] == name.as_str() {
+            v["sha256"] = sum(changed).into();
+        }
+        text += &format!("{v}\n");
+    }
+    std::fs::write(&list, text).unwrap();
+    let manifest = set.join("manifest.json");
+    let mut v: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    v["finished"]["list_sha256"] = sum(&list).into();
+    std::fs::write(&manifest, v.to_string()).unwrap();
+}
+
+#[test]
+fn journals_of_another_instance_are_not_applied() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    // A file of the right name in the middle of the chain, from elsewhere.
+    let dir = sim(&host).instance().join("journal1");
+    let mut journals: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().flatten().map(|e| e.path()).collect();
+    journals.sort();
+    let foreign = journals.last().unwrap();
+    let other = Host::iris(Setup { workload: true, hold_ms: 3_000, ..Setup::default() });
+    let theirs = sim(&other).state()["journal"].as_str().expect("a journal").to_owned();
+    let own = std::fs::read(foreign).unwrap();
+    std::fs::copy(&theirs, foreign).unwrap();
+    let t1 = data(&host, "t1");
+    let e = run(&host, &to, &[&id, "--database", text(&t1)]);
+    assert_eq!(e.code, Some(1), "{}", said(&e));
+    let name = foreign.file_name().unwrap().to_string_lossy();
+    assert!(e.err.contains("Restore.Failed") && e.err.contains(&*name), "{}", said(&e));
+    // The right one back, and it goes on.
+    std::fs::write(foreign, own).unwrap();
+    let e = restore(&host, &["resume", "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+}
+
+#[test]
+fn a_target_disk_that_is_too_small_or_fills_up_leaves_the_original_whole() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP a_target_disk_that_is_too_small_or_fills_up_leaves_the_original_whole: needs root (mount)");
+        return;
+    }
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let t1 = data(&host, "t1");
+    let small = host.disk.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let mounted = |args: &[&str]| Command::new("mount").args(args).arg(&small).status().is_ok_and(|s| s.success());
+    assert!(mounted(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"]), "a small disk");
+    let rest = small.join("t1");
+    let into = format!("{}={}", t1.display(), rest.display());
+    let words = [id.as_str(), "--database", text(&t1), "--into", &into];
+    // Seen before: nothing is changed, not even the instance is started.
+    let e = run(&host, &to, &words);
+    assert!(e.code == Some(4) && e.err.contains("bytes free, the copies need"), "{}", said(&e));
+    assert!(!rest.exists());
+    // Room at the plan, none at the copy: another one fills the disk in between.
+    assert!(mounted(&["-o", "remount,size=8m"]));
+    let fill = small.join("filled");
+    host.points.begin(move |seen| {
+        if seen.name == "restore.copy.file" {
+            std::fs::write(&fill, vec![1u8; 7 << 20]).expect("the disk fills up");
+        }
+        Reply::Go
+    });
+    let e = run(&host, &to, &words);
+    assert!(e.code == Some(1) && e.err.contains("No space left"), "{}", said(&e));
+    assert!(std::fs::read_dir(&rest).map_or(0, |d| d.count()) == 0, "no half copy");
+    assert!(t1.join("IRIS.DAT").exists() && asides(&host).is_empty(), "the original is where it was");
+    host.points.begin(|_| Reply::Go);
+    std::fs::remove_file(small.join("filled")).unwrap();
+    let e = restore(&host, &["resume", "--yes"]);
+    let unmounted = || {
+        sim(&host).iris(&["force", "IRIS"]);
+        Command::new("umount").arg("-l").arg(&small).status().is_ok_and(|s| s.success())
+    };
+    assert!(e.code == Some(0) && unmounted(), "{}", said(&e));
+}

@@ -30,6 +30,12 @@ pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
     done.unwrap_or_else(|p| out.problem(&p))
 }
 
+/// A run that has begun and not ended, in a sentence. Reads only, beside one that is running.
+pub fn waiting(state: &Path) -> Result<Option<String>, Problem> {
+    let found = record::unfinished(&state.join("restores"))?;
+    Ok(found.map(|r| format!("restore {} of {} stands at step {} of {}", r.run, r.plan.instance, r.done() + 1, r.plan.steps.len())))
+}
+
 fn plan(config: &Config, args: &cli::RestoreWish, out: Out) -> Result<u8, Problem> {
     let plan = make(config, args, &record::new_run())?;
     show(&plan, out);

@@ -85,22 +85,31 @@ impl Records {
         setdir::write_durably(&self.dir, &format!("{}.json", record.run), &text).map_err(|e| fail(e.to_string()))
     }
 
-    /// A record that cannot be read is one that nobody may pass over.
     pub fn unfinished(&self) -> Result<Option<Record>, Problem> {
-        let bad = |path: &Path, why: String| {
-            Problem::new(Code::RestoreUnfinished, format!("{} cannot be read: {why}", path.display()))
-                .next("look at it, and move it away once you know what it did")
-        };
-        let mut found: Vec<Record> = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(|e| bad(&self.dir, e.to_string()))?.flatten() {
-            let path = entry.path();
-            if path.extension().is_some_and(|e| e == "json") {
-                let text = std::fs::read(&path).map_err(|e| bad(&path, e.to_string()))?;
-                found.push(serde_json::from_slice(&text).map_err(|e| bad(&path, e.to_string()))?);
-            }
-        }
-        Ok(found.into_iter().filter(|r| r.ended_at.is_none() && !r.abandoned).max_by_key(|r| r.begun_at))
+        unfinished(&self.dir)
     }
+}
+
+/// The newest that has begun and not ended. A record that cannot be read is one that nobody may pass over.
+pub fn unfinished(dir: &Path) -> Result<Option<Record>, Problem> {
+    let bad = |path: &Path, why: String| {
+        Problem::new(Code::RestoreUnfinished, format!("{} cannot be read: {why}", path.display()))
+            .next("look at it, and move it away once you know what it did")
+    };
+    let mut found: Vec<Record> = Vec::new();
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(bad(dir, e.to_string())),
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "json") {
+            let text = std::fs::read(&path).map_err(|e| bad(&path, e.to_string()))?;
+            found.push(serde_json::from_slice(&text).map_err(|e| bad(&path, e.to_string()))?);
+        }
+    }
+    Ok(found.into_iter().filter(|r| r.ended_at.is_none() && !r.abandoned).max_by_key(|r| r.begun_at))
 }
 
 /// Names a run, and the directories in which it keeps files aside.
