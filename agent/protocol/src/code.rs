@@ -67,6 +67,7 @@ codes! {
     CatalogueDamaged = "Catalogue.Damaged", OTHER, "the set does not match its manifest";
     RestoreImpossible = "Restore.Impossible", REFUSED, "this restore cannot succeed; nothing was changed";
     RestoreFailed = "Restore.Failed", OTHER, "a step of the restore failed; what was there is kept aside";
+    ShipFailed = "Journals.ShipFailed", OTHER, "not every journal could be shipped; the recovery point stays where it was";
     RestoreUnfinished = "Restore.Unfinished", REFUSED, "another restore is running, or was interrupted and waits";
     Internal = "Internal", OTHER, "something else failed; no freeze was sent";
 }

@@ -64,6 +64,8 @@ pub struct KeptFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub running: bool,
+    /// In the registry's words: of an instance that is down, since when. Another text: it was up in between.
+    pub status: String,
     /// Where the instance can be started at all: its programs are there.
     pub installed: bool,
     pub version: String,
@@ -78,6 +80,8 @@ pub struct Found {
     pub journal_dirs: Vec<PathBuf>,
     /// In those directories, in the engine's order.
     pub journals: Vec<JournalFile>,
+    /// Journals that were saved elsewhere; `was` is only their name.
+    pub shipped: Vec<KeptFile>,
     /// Files of databases and WIJ that are there: whatever takes their place, they are kept aside first.
     pub present: Vec<PathBuf>,
     pub room: Vec<Room>,

@@ -126,6 +126,7 @@ impl Planner<'_> {
             if self.found.running {
                 self.stop();
             }
+            self.bring_journals();
             self.start("the databases that are not restored roll forward by themselves, with the WIJ of the crash");
         }
         for (db, to) in &targets {
@@ -263,6 +264,7 @@ impl Planner<'_> {
         if wij == WijUse::OfBackup {
             self.journals_aside();
         }
+        self.bring_journals();
         for db in &kept.databases {
             self.copy(db, &db.dir);
         }
@@ -332,6 +334,42 @@ impl Planner<'_> {
         self.warnings.push(format!("journal.log still lists journals that are kept aside below {}", dir.display()));
     }
 
+    /// A start looks for journals in their directories only. What lies elsewhere, in the set or where it was shipped to, and is not
+    /// there any more comes back first. Of a file that is in both, the longer one: more was written to it.
+    fn bring_journals(&mut self) {
+        let (Some(dir), Some(from)) =
+            (self.found.journal_dirs.first(), self.kept.restore_from().and_then(|f| journals::name(journals::plain(f))))
+        else {
+            return;
+        };
+        if self.wish.until == Until::Backup {
+            return;
+        }
+        let end = if let Until::File(f) = &self.wish.until { journals::name(journals::plain(f)) } else { None };
+        let mut lost: BTreeMap<journals::Name, KeptFile> = BTreeMap::new();
+        for f in self.kept.journals.iter().chain(&self.found.shipped) {
+            let Some(name) = journals::name(&f.copy.file_name().unwrap_or_default().to_string_lossy()) else { continue };
+            let wanted = name >= from && end.as_ref().is_none_or(|e| name <= *e);
+            let there = self.found.journals.iter().any(|j| j.name().as_ref() == Some(&name));
+            if wanted && !there && lost.get(&name).is_none_or(|other| other.size < f.size) {
+                lost.insert(name, f.clone());
+            }
+        }
+        let files: Vec<_> = lost
+            .into_values()
+            .map(|f| {
+                let to = dir.join(f.copy.file_name().unwrap_or_default());
+                (f, to)
+            })
+            .collect();
+        if !files.is_empty() {
+            self.copy_files(
+                files,
+                "journals that are lost come back from the set and from where they were shipped to: a start looks nowhere else",
+            );
+        }
+    }
+
     /// Which journals, and where they are found.
     fn restore_journals(&mut self, select: Vec<(PathBuf, PathBuf)>) {
         let Some(first) = self.chain() else { return };
@@ -357,7 +395,11 @@ impl Planner<'_> {
         match &self.wish.until {
             Until::Backup => of_set,
             Until::File(_) | Until::End if journals::gaps(&self.found.journals, first, last).is_empty() => self.found.journal_dirs.clone(),
-            Until::File(_) | Until::End => self.found.journal_dirs.iter().cloned().chain(of_set).collect(),
+            // Where nothing was brought back (the instance stays up) the engine finds them where they lie.
+            Until::File(_) | Until::End => {
+                let shipped = self.found.shipped.first().and_then(|f| f.copy.parent()).map(Path::to_owned);
+                self.found.journal_dirs.iter().cloned().chain(shipped).chain(of_set).collect()
+            }
         }
     }
 
@@ -370,7 +412,8 @@ impl Planner<'_> {
         let mut all = self.kept.journal_files();
         if self.wish.until != Until::Backup {
             // The live ones are longer than the copies of the same name: they come first and stay.
-            all = self.found.journals.iter().cloned().chain(all).collect();
+            let shipped = self.found.shipped.iter().map(|f| JournalFile { path: f.copy.clone(), size: f.size });
+            all = self.found.journals.iter().cloned().chain(shipped).chain(all).collect();
             journals::sort(&mut all);
         }
         let last = if let Until::File(f) = &self.wish.until { Some(f.as_str()) } else { None };

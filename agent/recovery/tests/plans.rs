@@ -49,6 +49,7 @@ fn found() -> Found {
     };
     Found {
         running: false,
+        status: "down, last used Fri Nov 27 10:00:00 2026".into(),
         installed: true,
         version: "2024.1.0.263.0".into(),
         guid: String::new(),
@@ -58,6 +59,7 @@ fn found() -> Found {
         wij: "/wij/IRIS.WIJ".into(),
         journal_dirs: vec!["/j1".into(), "/j2".into()],
         journals: ["20261127.001z", "20261127.002z", "20261127.003", "20261127.004", "20261127.005"].map(journal).into(),
+        shipped: vec![],
         present: ["/iris/mgr/IRIS.DAT", "/data/t1/IRIS.DAT", "/data/t2/IRIS.DAT", "/data/t2/iris.lck", "/wij/IRIS.WIJ"]
             .map(PathBuf::from)
             .into(),
@@ -260,6 +262,42 @@ fn a_plan_that_cannot_succeed_says_all_that_is_missing_by_name() {
     let torn = Wish { even_if_not_held: true, ..wish(t1(), Until::End) };
     let p = plan(&Kept { verdict: Verdict::Pending, ..kept() }, &found(), &torn).unwrap();
     assert!(p.warnings.iter().any(|w| w.contains("torn")));
+}
+
+#[test]
+fn journals_that_are_lost_come_back_before_the_start_from_the_set_and_from_where_they_were_shipped() {
+    let shipped = |n: &str, size| KeptFile { copy: format!("/far/IRIS/{n}").into(), was: n.into(), size, sha256: None };
+    let lost = Found {
+        journals: vec![journal("20261127.005")],
+        shipped: vec![
+            shipped("20261127.001", 5),
+            shipped("20261127.003", 5000),
+            shipped("20261127.004", 5000),
+            shipped("20261127.005", 10),
+        ],
+        ..found()
+    };
+    for scope in [t1(), Scope::System(WijUse::OfBackup), Scope::System(WijUse::Without)] {
+        let p = plan(&kept(), &lost, &wish(scope.clone(), Until::End)).unwrap();
+        keeps_to_the_rules(&p, &lost);
+        let up = words(&p).iter().position(|w| w.starts_with("start-")).unwrap();
+        let back: Vec<String> = p.steps[..up]
+            .iter()
+            .filter_map(|s| if let Action::Copy { files } = &s.action { Some(files) } else { None })
+            .flatten()
+            .filter(|(_, to)| to.starts_with("/j1"))
+            .map(|(f, to)| format!("{} {}", f.copy.display(), to.display()))
+            .collect();
+        let want = [
+            "/set/data/j1/20261127.002 /j1/20261127.002",
+            "/far/IRIS/20261127.003 /j1/20261127.003",
+            "/far/IRIS/20261127.004 /j1/20261127.004",
+        ];
+        assert_eq!(back, want, "{scope:?}: the longer of two, none that is there, none before the first");
+    }
+    // One that nobody has is named.
+    let gap = Found { shipped: vec![shipped("20261127.003", 5000)], ..lost };
+    assert!(lacks(plan(&kept(), &gap, &wish(t1(), Until::End))).contains("20261127.004"));
 }
 
 #[test]

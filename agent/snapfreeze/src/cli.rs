@@ -86,6 +86,8 @@ pub enum Verb {
     Keep(Keep),
     /// What retention would remove; removes it with --yes
     Prune(Prune),
+    /// Save the journals that are written after a backup in another place; what is saved there
+    Journals(Journals),
     /// Restore a set, a step at a time: plan, run, resume after a crash
     Restore(Restore),
     /// Figures for node_exporter's textfile collector
@@ -361,6 +363,36 @@ pub struct Prune {
 }
 
 #[derive(Args, Debug)]
+pub struct Journals {
+    #[command(subcommand)]
+    pub of: JournalsOf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum JournalsOf {
+    /// One pass: the new bytes of every journal, also of the open one, with checksums. Run it by a timer, each minute
+    #[command(
+        after_help = "Examples:\n  snapfreeze journals ship --into /mnt/elsewhere\n  snapfreeze journals ship --json        as configured by [journals] ship_to"
+    )]
+    Ship {
+        /// A directory on another disk; [journals] ship_to when left out
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+        #[arg(long = "instance", value_name = "NAME")]
+        instances: Vec<InstanceName>,
+    },
+    /// What is there, and up to when: the recovery point
+    #[command(after_help = "Example:\n  snapfreeze journals list --into /mnt/elsewhere --verify")]
+    List {
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+        /// Read every copy and compare its checksums
+        #[arg(long)]
+        verify: bool,
+    },
+}
+
+#[derive(Args, Debug)]
 pub struct Restore {
     #[command(subcommand)]
     pub of: RestoreOf,
@@ -410,6 +442,9 @@ pub struct RestoreWish {
     /// Which journals are applied: all (`end`), those of the set (`backup`), or up to a journal file's name
     #[arg(long, default_value = "end", value_name = "WHEN")]
     pub until: String,
+    /// Where shipped journals lie; [journals] ship_to when left out
+    #[arg(long, value_name = "DIR")]
+    pub journals: Option<PathBuf>,
     /// Whole system: with the write image journal of the backup, or without one
     #[arg(long, value_enum)]
     pub wij: Option<Wij>,

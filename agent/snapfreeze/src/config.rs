@@ -40,6 +40,16 @@ pub struct Config {
     pub volumes: BTreeMap<PathBuf, Vec<Volume>>,
     pub dlm: Dlm,
     pub azure_backup: AzureBackup,
+    pub journals: Journals,
+}
+
+/// Where the journals are saved elsewhere.
+#[derive(Clone, Debug)]
+pub struct Journals {
+    /// On another disk. `None`: they are not.
+    pub ship_to: Option<PathBuf>,
+    /// Alarm when the recovery point is older.
+    pub max_age: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +157,9 @@ const DLM_TIMEOUT_MS: (u64, u64) = (10_000, 120_000);
 /// Above the sum of the extension's own limits between pre and post.
 const AZURE_HOLD_MS: u64 = 300_000;
 
+/// Shipped each minute, a few passes may fail.
+const SHIP_MAX_AGE: Duration = Duration::from_secs(15 * 60);
+
 /// The records of a helper's sets, whose data lies elsewhere.
 pub fn sets_dir(state: &Path) -> PathBuf {
     state.join("sets")
@@ -187,6 +200,7 @@ struct Raw {
     layout: RawLayout,
     dlm: RawDlm,
     azure_backup: RawAzureBackup,
+    journals: RawJournals,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +268,13 @@ struct RawDlm {
 struct RawAzureBackup {
     dir: Option<PathBuf>,
     hold: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawJournals {
+    ship_to: Option<PathBuf>,
+    max_age: Option<String>,
 }
 
 impl RawLayout {
@@ -365,6 +386,10 @@ impl Raw {
         }
         let azure_hold_ms = or("azure_backup.hold", &self.azure_backup.hold, AZURE_HOLD_MS)?;
         HoldMs::new(azure_hold_ms).map_err(|source| Error::Window { path: path.into(), source })?;
+        if let Some(dir) = self.journals.ship_to.as_deref().filter(|d| !d.is_absolute()) {
+            return Err(bad("journals.ship_to", &dir.display().to_string(), "an absolute path"));
+        }
+        let journals_max_age = time("journals.max_age", &self.journals.max_age)?.unwrap_or(SHIP_MAX_AGE);
         let mut backup = self.backup;
         if backup.to.is_empty() && backup.snapshotter.as_deref() == Some("command") {
             backup.to = vec![sets_dir(&self.agent.state_dir)];
@@ -380,6 +405,7 @@ impl Raw {
             volumes,
             dlm: Dlm { script_timeout_ms, hold_ms },
             azure_backup: AzureBackup { dir: azure_dir, hold_ms: azure_hold_ms },
+            journals: Journals { ship_to: self.journals.ship_to, max_age: journals_max_age },
         })
     }
 }

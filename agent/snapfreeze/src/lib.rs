@@ -87,6 +87,7 @@ async fn verb(verb: &Verb, config: &Config, out: Out) -> u8 {
         Verb::Verify(a) => verbs::catalogue::verify(config, a, out),
         Verb::Keep(a) => verbs::catalogue::keep(config, a, out),
         Verb::Prune(a) => verbs::catalogue::prune(config, a, out),
+        Verb::Journals(a) => verbs::journals::journals(config, a, out),
         Verb::Restore(a) => verbs::restore::restore(config, a, out),
         Verb::Rehearse(a) => verbs::freeze::rehearse(config, a, out).await,
         Verb::Check(a) => verbs::check::check(config, a, out).await,

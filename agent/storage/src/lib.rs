@@ -27,6 +27,7 @@ pub mod fsfreeze;
 mod ioctl;
 pub mod layout;
 pub mod place;
+pub mod ship;
 pub mod snapshot;
 pub mod sync;
 

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::instances::{self, Set};
+use crate::verbs::restore::waiting;
 use doors::clock::{boot_now, wall_now};
 use lifecycle::Order;
 use protocol::wire::{FreezeRequest, Problem};
@@ -30,6 +31,14 @@ pub fn admit(shared: &Shared, request: &FreezeRequest) -> Result<(Order, Set, Ve
     let set = instances::choose(&all, &request.instances)?;
     let by = boot_now().plus(DISCOVER_MS);
     let mut warnings = Vec::new();
+    // A set of a half restored instance could be held, and would be worth nothing.
+    match waiting(&shared.config.dirs.state) {
+        Ok(Some((name, text))) if set.iter().any(|i| i.name == name) => {
+            return Err(Problem::new(Code::RestoreUnfinished, text).next("finish it first: `snapfreeze restore resume`, or `abandon`"));
+        }
+        Ok(_) => {}
+        Err(p) => warnings.push(p.detail),
+    }
     let found: Vec<_> = std::thread::scope(|s| {
         let asks: Vec<_> = set.iter().map(|i| s.spawn(move || i.engine.discover(by))).collect();
         asks.into_iter().map(|a| a.join()).collect()

@@ -16,6 +16,8 @@ use storage::catalogue::retain::Policy;
 use storage::catalogue::store::{self, Entry, State};
 use storage::catalogue::{Error, files};
 
+/// The last events of a log are in it.
+const LOG_TAIL: usize = 64 << 10;
 /// Until further notice.
 const FOR_EVER: &str = "9999-12-30T00:00:00Z";
 
@@ -53,6 +55,14 @@ pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
         out.say("no backups yet; make one with `snapfreeze backup --to DIR`");
     } else {
         out.say(table.to_string());
+    }
+    // How far a restore can go beyond the newest set.
+    let mut names: Vec<_> = all.iter().filter_map(Entry::tags).flat_map(|t| t.instances.iter().map(|i| i.instance.clone())).collect();
+    names.sort();
+    names.dedup();
+    for c in names.iter().filter_map(|n| super::journals::check(config, n)) {
+        out.object("recovery-point", &c);
+        out.say(format!("{}: {}", c.name, c.text));
     }
     exit::DONE
 }
@@ -140,6 +150,10 @@ pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
             }
             let by = if r.checksums { "sizes and checksums" } else { "sizes only" };
             out.say(format!("{} files, {} bytes as recorded ({by})", r.files, r.bytes));
+            for (log, frozen, last) in ends_of_logs(&e, manifest) {
+                out.object("image", &json!({ "log": log, "ends_frozen": frozen, "last_event": last }));
+                out.say(format!("{log} ends {}: {last}", if frozen { "with the freeze" } else { "with another event than the freeze" }));
+            }
             match &tags.verdict {
                 Verdict::Held => exit::DONE,
                 // Intact, and still not consistent: no path gives 0 for such a set.
@@ -234,6 +248,20 @@ fn e_bytes(e: &Entry) -> u64 {
         State::Set { manifest, .. } => manifest.finished.as_ref().map_or(manifest.estimate.bytes, |f| f.bytes),
         State::Newer { .. } | State::Partial | State::Damaged { .. } | State::Foreign => 0,
     }
+}
+
+/// The engine's own log in the image: an image of a frozen system ends with "System suspended" (seen of IRIS 2021.1). A copy of the
+/// log that was made a moment later may have more.
+fn ends_of_logs(e: &Entry, manifest: &storage::catalogue::Manifest) -> Vec<(String, bool, String)> {
+    let logs = files::list(&e.dir, manifest).unwrap_or_default().into_iter().map(|r| r.path());
+    let logs = logs.filter(|p| p.file_name().is_some_and(|n| n == "messages.log" || n == "cconsole.log"));
+    let end = |path: PathBuf| {
+        let text = std::fs::read(e.dir.join(&path)).ok()?;
+        let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL)..]).into_owned();
+        let last = engine::iris::parse::messages::parse(&tail).pop()?;
+        Some((path.display().to_string(), last.text.ends_with("Backup.General.ExternalFreeze: System suspended"), last.shown()))
+    };
+    logs.filter_map(end).collect()
 }
 
 /// Age of the newest held set, `None` when there is none.

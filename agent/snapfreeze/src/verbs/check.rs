@@ -178,6 +178,7 @@ fn places(config: &Config, args: &cli::Check, i: &engine::Instance, by: protocol
         Err(e) => return line(lines, &label, Level::Fail, crate::chain(&e)),
     };
     lines.extend(guard::look(sets(config, args), &i.name, &places));
+    lines.extend(super::journals::check(config, &i.name));
     let wanted = layout::wanted(&[InstancePlaces { instance: i.name.clone(), places, facts: None }]);
     let seen = match layout::read(config, &wanted) {
         Ok(l) => l,
@@ -208,7 +209,7 @@ fn sets<'a>(config: &'a Config, args: &'a cli::Check) -> &'a [PathBuf] {
 fn restore(config: &Config, lines: &mut Vec<Check>) {
     match super::restore::waiting(&config.dirs.state) {
         Ok(None) => {}
-        Ok(Some(text)) => line(lines, "restore", Level::Fail, format!("{text}: `snapfreeze restore resume`, or `abandon`")),
+        Ok(Some((_, text))) => line(lines, "restore", Level::Fail, format!("{text}: `snapfreeze restore resume`, or `abandon`")),
         Err(p) => line(lines, "restore", Level::Fail, format!("{} ({})", p.detail, p.next)),
     }
 }

@@ -9,6 +9,7 @@ pub mod freeze;
 mod guard;
 pub mod help;
 pub mod hook;
+pub mod journals;
 pub mod metrics;
 mod others;
 mod pages;

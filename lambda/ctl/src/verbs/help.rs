@@ -41,6 +41,8 @@ pages!(
     "Freeze.Refused.Stopping",
     "Thaw.UnknownId",
     "Thaw.NotYours",
+    "Restore.Impossible",
+    "Restore.Unfinished",
     "Cloud.Refused",
     "Agent.Unreachable",
     "Config.Invalid",
@@ -48,6 +50,8 @@ pages!(
     "NotAllowed",
     "Catalogue.UnknownId",
     "Catalogue.Damaged",
+    "Restore.Failed",
+    "Journals.ShipFailed",
     "Internal",
 );
 

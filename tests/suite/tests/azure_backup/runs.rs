@@ -196,8 +196,10 @@ fn a_killed_or_ended_pre_leaves_nothing_frozen() {
         (Signal::TERM, "agent.freezer.before"),
         (Signal::KILL, "agent.freezer.before"),
     ] {
-        let by_name = b.etc.display().to_string();
-        let hook = move || suite::host::with_text("azure-backup").into_iter().find(|p| p.args.iter().any(|a| a == "pre")).map(|p| p.pid);
+        // This bed's own: other tests have a pre under way at the same time.
+        let mark = b.h.points.path().display().to_string();
+        let is_pre = |args: &[String]| args.iter().any(|a| a == "azure-backup") && args.iter().any(|a| a == "pre");
+        let hook = move || suite::host::with_text(&mark).into_iter().find(|p| is_pre(&p.args)).map(|p| p.pid);
         b.h.points.begin(move |seen| {
             if seen.name == point {
                 signal(hook().expect("a pre under way"), sig);
@@ -205,7 +207,7 @@ fn a_killed_or_ended_pre_leaves_nothing_frozen() {
             Reply::Go
         });
         let o = b.azure().backup(NO_SNAPSHOT);
-        assert_eq!(o.code, code::PRE_FAILED, "{sig:?} at {point} ({by_name})");
+        assert_eq!(o.code, code::PRE_FAILED, "{sig:?} at {point}");
         assert!(b.h.points.has(point));
         b.h.points.clear();
         b.h.until("the thaw", 15_000, || !b.h.engine.frozen());

@@ -47,6 +47,8 @@ fn the_exercise_of_the_article() {
     // 1 to 3: data, the backup, the journal that it switched to.
     sim(&host).m("T1", "set ^prebackup=1");
     let id = backup(&host, &to);
+    let verified = host.call(&["verify", &id, "--to", text(&to)]);
+    assert!(verified.out.contains("messages.log ends with the freeze"), "{}", said(&verified));
     let shown = host.call(&["show", &id, "--to", text(&to), "--json"]);
     let entry: serde_json::Value = serde_json::from_str(shown.out.lines().next().expect("a line")).expect("JSON");
     let switched = entry["restore_from"][0].as_str().expect("a journal").to_owned();
@@ -347,6 +349,8 @@ fn check_guards_the_journals_of_held_sets_and_names_a_restore_that_waits() {
     assert_eq!(run(&host, &to, &[&id, "--database", text(&t1)]).code, Some(1));
     let (level, waits) = checked(&host, &to, "restore").expect("a line");
     assert!(level == "fail" && waits.contains("stands at step 1"), "{level}: {waits}");
+    let e = host.call(&["freeze", "--no-sync", "--hold", "1s"]);
+    assert!(e.code == Some(4) && e.err.contains("Restore.Unfinished"), "no backup of half a restore: {}", said(&e));
     restore(&host, &["abandon"]);
     assert_eq!(checked(&host, &to, "restore"), None);
 }
@@ -466,4 +470,144 @@ fn a_target_disk_that_is_too_small_or_fills_up_leaves_the_original_whole() {
         Command::new("umount").arg("-l").arg(&small).status().is_ok_and(|s| s.success())
     };
     assert!(e.code == Some(0) && unmounted(), "{}", said(&e));
+}
+
+/// Shipped by passes of their own while the workload runs; then databases, WIJ and every journal are lost.
+#[test]
+fn with_the_journals_disk_lost_every_commit_older_than_the_recovery_point_returns() {
+    let (mut host, to) = stage(true);
+    let far = host.disk.path().join("far");
+    std::fs::create_dir(&far).unwrap();
+    let id = backup(&host, &to);
+    let ship = |host: &Host| {
+        let began = doors::clock::boot_now().0;
+        let e = host.call(&["journals", "ship", "--into", text(&far), "--json"]);
+        assert_eq!(e.code, Some(0), "{}", said(&e));
+        began
+    };
+    ship(&host);
+    sleep_ms(500);
+    // A journal that is closed, and one that is still open at the last pass.
+    sim(&host).m("%SYS", "do ##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+    sleep_ms(300);
+    let point = ship(&host);
+    sleep_ms(500);
+    crash_later(&mut host);
+    let all = recorded(&host);
+    let until_point = crate::judge::recorded_until(&host, point);
+    assert!(until_point.iter().any(|(w, n)| all[w] > *n), "commits went on after the recovery point");
+    lose_all_but_journals(&host);
+    for dir in ["journal1", "journal2"] {
+        std::fs::remove_dir_all(sim(&host).instance().join(dir)).expect("the disaster");
+        std::fs::create_dir(sim(&host).instance().join(dir)).expect("a new disk");
+    }
+    // Without them the set alone cannot come to now; it says so, or ends at its own moment.
+    let e = run(&host, &to, &[&id, "--journals", text(&far)]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let report = stopped(&host);
+    assert_eq!(report["recovered"]["sum"], json!(0), "what was open is rolled back: {report}");
+    for (worker, committed) in &until_point {
+        let found = report["recovered"]["seq"][worker].as_u64().unwrap_or(0);
+        assert!(found >= *committed, "worker {worker}: {committed} were shipped, found {found}");
+    }
+    // The control: the same judge sees what the set's own moment lacks.
+    let early = crate::judge::recorded_until(&host, 0);
+    assert!(early.is_empty() && !until_point.is_empty());
+}
+
+#[test]
+fn shipping_is_killed_at_each_of_its_points_and_goes_on_and_a_damaged_copy_is_named() {
+    let (host, to) = stage(true);
+    let far = host.disk.path().join("far");
+    std::fs::create_dir(&far).unwrap();
+    let id = backup(&host, &to);
+    let args = ["journals", "ship", "--into", text(&far)];
+    let mut killed = 0;
+    for point in ["journals.ship.written", "journals.ship.synced", "journals.ship.indexed"] {
+        sim(&host).m("USER", "set ^more=$get(^more,0)+1");
+        sleep_ms(200);
+        host.points.begin(move |seen| {
+            if seen.name == point {
+                suite::host::kill(seen.pid);
+            }
+            Reply::Go
+        });
+        assert_eq!(host.call(&args).code, None, "killed at {point}");
+        killed += 1;
+        host.points.begin(|_| Reply::Go);
+        assert_eq!(host.call(&args).code, Some(0));
+        let e = host.call(&["journals", "list", "--into", text(&far), "--verify"]);
+        assert_eq!(e.code, Some(0), "{point}: {}", said(&e));
+    }
+    assert_eq!(killed, 3);
+    // What was shipped is what is there, byte by byte.
+    let mut same = 0;
+    for e in std::fs::read_dir(far.join("IRIS")).unwrap().flatten().filter(|e| e.file_name() != "shipped.json") {
+        let live = std::fs::read(sim(&host).instance().join("journal1").join(e.file_name())).unwrap();
+        assert!(live.starts_with(&std::fs::read(e.path()).unwrap()), "{:?}", e.file_name());
+        same += 1;
+    }
+    assert!(same >= 2, "{same} files");
+    // A copy that is not what was shipped: named, and no restore uses it.
+    let copy = std::fs::read_dir(far.join("IRIS")).unwrap().flatten().find(|e| e.file_name() != "shipped.json").unwrap().path();
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&copy, bytes).unwrap();
+    let e = host.call(&["journals", "list", "--into", text(&far), "--verify"]);
+    assert!(e.code == Some(1) && e.err.contains("Journals.ShipFailed"), "{}", said(&e));
+    let e = restore(&host, &["plan", &id, "--to", text(&to), "--journals", text(&far)]);
+    assert!(e.code == Some(4) && e.err.contains("shipped journals are damaged"), "{}", said(&e));
+    // Into the journals' own directory: that disk is the one that will be lost.
+    let own = sim(&host).instance().join("journal1");
+    assert_eq!(host.call(&["journals", "ship", "--into", text(&own)]).code, Some(2));
+}
+
+/// Kills the run at the first arrival at this point.
+fn killed_at(host: &Host, to: &std::path::Path, point: &'static str, words: &[&str]) {
+    host.points.begin(move |seen| {
+        if seen.name == point {
+            suite::host::kill(seen.pid);
+        }
+        Reply::Go
+    });
+    let e = run(host, to, words);
+    assert_eq!(e.code, None, "killed at {point}: {}", said(&e));
+    host.points.begin(|_| Reply::Go);
+}
+
+#[test]
+fn after_a_reboot_in_the_middle_the_run_goes_on_and_after_a_start_for_users_it_does_not() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    let t1 = data(&host, "t1");
+    let words = [id.as_str(), "--database", text(&t1)];
+    // Killed when T1 is dismounted, and the host goes down with it: a start mounts it again.
+    killed_at(&host, &to, "restore.keep-aside.before", &words);
+    sim(&host).iris(&["force", "IRIS"]);
+    let e = restore(&host, &["resume", "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    assert_eq!(whole(&stopped(&host), &committed), Ok(()), "{}", said(&e));
+
+    // A whole system: half of the files are in place when somebody starts the instance.
+    sim(&host).start();
+    killed_at(&host, &to, "restore.copy.file", &[&id]);
+    // Somebody puts the rest there by hand, and starts it.
+    for dir in ["mgr", "mgr/user", "mgr/irislocaldata", "data/t1", "data/t2"] {
+        let set = to.join(&id).join("data").join(sim(&host).instance().strip_prefix("/").unwrap()).join(dir).join("IRIS.DAT");
+        let home = sim(&host).instance().join(dir).join("IRIS.DAT");
+        if !home.exists() {
+            std::fs::copy(set, home).unwrap();
+        }
+    }
+    sleep_ms(1_100); // the registry's words have seconds
+    sim(&host).start();
+    let e = restore(&host, &["resume", "--yes"]);
+    assert!(e.code == Some(1) && e.err.contains("was started while its files were being replaced"), "{}", said(&e));
+    assert!(e.err.contains("begin anew"), "{}", said(&e));
+    sim(&host).iris(&["stop", "IRIS", "quietly"]);
+    let e = restore(&host, &["resume", "--yes"]);
+    assert!(e.code == Some(1) && e.err.contains("was started while"), "down again is not down all the time: {}", said(&e));
 }

@@ -19,13 +19,21 @@ pub fn sim_mut(host: &mut Host) -> &mut Sim {
 
 /// The last number of each worker in the record.
 pub fn recorded(host: &Host) -> BTreeMap<String, u64> {
+    let out = recorded_until(host, u64::MAX);
+    assert!(!out.is_empty(), "the workload committed something");
+    out
+}
+
+/// Of what was committed before this moment of `CLOCK_BOOTTIME`.
+pub fn recorded_until(host: &Host, at_ms: u64) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(host.run.path().join("record.jsonl")).expect("a record");
     let mut out = BTreeMap::new();
     for line in text.lines() {
         let v: Value = serde_json::from_str(line).expect("a line");
-        out.insert(v["worker"].to_string(), v["txn"].as_u64().expect("a number"));
+        if v["t_ms"].as_f64().expect("a time") < at_ms as f64 {
+            out.insert(v["worker"].to_string(), v["txn"].as_u64().expect("a number"));
+        }
     }
-    assert!(!out.is_empty(), "the workload committed something");
     out
 }
 

@@ -59,6 +59,7 @@ impl Restorer for Iris {
         let guid = if l.running() { self.guid() } else { String::new() };
         Ok(Found {
             running: !l.down(),
+            status: l.status.clone(),
             installed: true,
             version: l.version.clone(),
             guid,
@@ -68,6 +69,7 @@ impl Restorer for Iris {
             wij: without_slash(&wij_dir).join(self.product.wij()),
             journals: journal_files(&journal_dirs),
             journal_dirs,
+            shipped: Vec::new(),
             present: Vec::new(),
             room: Vec::new(),
         })

@@ -14,11 +14,11 @@ use protocol::code::exit;
 use protocol::wire::Problem;
 use protocol::{Code, InstanceName};
 use record::{Record, Records};
-use recovery::{Found, Missing, Plan, Room, Scope, Undo, Until, WijUse, Wish};
+use recovery::{Found, KeptFile, Missing, Plan, Room, Scope, Undo, Until, WijUse, Wish};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use storage::catalogue::store::{self, Entry};
-use storage::place;
+use storage::{place, ship};
 
 pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
     let done = match &args.of {
@@ -31,9 +31,12 @@ pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
 }
 
 /// A run that has begun and not ended, in a sentence. Reads only, beside one that is running.
-pub fn waiting(state: &Path) -> Result<Option<String>, Problem> {
+pub fn waiting(state: &Path) -> Result<Option<(InstanceName, String)>, Problem> {
     let found = record::unfinished(&state.join("restores"))?;
-    Ok(found.map(|r| format!("restore {} of {} stands at step {} of {}", r.run, r.plan.instance, r.done() + 1, r.plan.steps.len())))
+    Ok(found.map(|r| {
+        let text = format!("restore {} of {} stands at step {} of {}", r.run, r.plan.instance, r.done() + 1, r.plan.steps.len());
+        (r.plan.instance, text)
+    }))
 }
 
 fn plan(config: &Config, args: &cli::RestoreWish, out: Out) -> Result<u8, Problem> {
@@ -103,7 +106,26 @@ fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Pro
     let mut found = restorer.found().map_err(|e| Problem::new(Code::RestoreImpossible, crate::chain(&e)).next("run `snapfreeze check`"))?;
     let wish = wish(args, run)?;
     look(&kept, &wish, &mut found)?;
+    if kept.engine != "gtm" {
+        found.shipped = shipped(config, args, &name)?;
+    }
     recovery::plan(&kept, &found, &wish).map_err(|all| impossible(&all))
+}
+
+/// Journals that were saved elsewhere, each compared with its checksums.
+fn shipped(config: &Config, args: &cli::RestoreWish, name: &InstanceName) -> Result<Vec<KeptFile>, Problem> {
+    let Some(to) = args.journals.as_deref().or(config.journals.ship_to.as_deref()) else { return Ok(Vec::new()) };
+    let dir = super::journals::shipped_dir(to, name);
+    let bad = |why: String| {
+        Problem::new(Code::RestoreImpossible, why).next("leave the shipped journals out (--journals to an empty directory), or mend them")
+    };
+    let index = ship::read(&dir).map_err(|e| bad(crate::chain(&e)))?;
+    let differs = ship::verify(&dir, &index);
+    if !differs.is_empty() {
+        return Err(bad(format!("shipped journals are damaged: {}", differs.join("; "))));
+    }
+    let file = |(n, s): (&String, &ship::Shipped)| KeptFile { copy: dir.join(n), was: n.into(), size: s.size, sha256: None };
+    Ok(index.files.iter().map(file).collect())
 }
 
 fn instance(entry: &Entry, wanted: Option<&InstanceName>) -> Result<InstanceName, Problem> {

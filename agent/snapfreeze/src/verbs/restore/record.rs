@@ -28,6 +28,9 @@ pub struct Record {
     /// its own; a database that was not there then has not been rolled back, and must not be told that it was.
     #[serde(default)]
     pub last_journal: Option<String>,
+    /// The registry's words for the instance while it must stay down.
+    #[serde(default)]
+    pub down: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +43,17 @@ pub struct Done {
 
 impl Record {
     pub fn new(run: String, plan: Plan) -> Self {
-        Self { schema: SCHEMA, run, begun_at: wall_now(), ended_at: None, plan, steps: Vec::new(), abandoned: false, last_journal: None }
+        Self {
+            schema: SCHEMA,
+            run,
+            begun_at: wall_now(),
+            ended_at: None,
+            plan,
+            steps: Vec::new(),
+            abandoned: false,
+            last_journal: None,
+            down: None,
+        }
     }
     /// How many steps are done.
     pub fn done(&self) -> usize {

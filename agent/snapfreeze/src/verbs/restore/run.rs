@@ -35,11 +35,17 @@ pub fn confirmed(plan: &Plan, yes: bool) -> Result<(), Problem> {
 
 pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Out) -> Result<u8, Problem> {
     let of = record.plan.steps.len();
+    if record.steps.is_empty() && !record.plan.wish.online {
+        let found = engine.found().map_err(|e| failed(&record, 0, &e.into()))?;
+        record.down = (!found.running).then_some(found.status);
+    }
+    as_it_was_left(engine, &record).map_err(|f| failed(&record, record.done().min(of - 1), &f))?;
     while record.done() < of {
         let n = record.done();
         let step = record.plan.steps[n].clone();
         let word = step.action.word();
         record.begin();
+        still_down(engine, &mut record, &step.action).map_err(|f| failed(&record, n, &f))?;
         if starts(&step.action) && record.last_journal.is_none() {
             let found = engine.found().map_err(|e| failed(&record, n, &e.into()))?;
             record.last_journal = found.journals.last().map(|j| recovery::journals::plain(&j.file()).to_owned());
@@ -48,8 +54,11 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
         out.say(format!("[{}/{of}] {}", n + 1, step.action));
         out.object("restore-step", &json!({ "run": record.run, "step": n + 1, "of": of, "do": word, "state": "begun" }));
         reach(&format!("restore.{word}.before"));
-        let said = act(engine, &until_the_start(step.action, &record), out).map_err(|f| failed(&record, n, &f))?;
+        let said = act(engine, &until_the_start(step.action.clone(), &record), out).map_err(|f| failed(&record, n, &f))?;
         reach(&format!("restore.{word}.after"));
+        if matches!(step.action, Action::Stop | Action::Force) {
+            record.down = Some(engine.found().map_err(|e| failed(&record, n, &e.into()))?.status);
+        }
         record.end(said);
         records.write(&record)?;
         let said = &record.steps[n].said;
@@ -65,6 +74,44 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
     out.say(if online { "RESTORED" } else { "RESTORED; users may connect now" });
     out.object("restored", &json!({ "run": record.run, "id": record.plan.id, "instance": record.plan.instance, "aside": aside }));
     Ok(exit::DONE)
+}
+
+const BEGIN_ANEW: &str = "stop the instance, `snapfreeze restore abandon`, and begin anew: what was there before is kept aside, whole";
+
+/// While files are replaced the instance must stay down. One that was up in between has recovered, or worse, with half of them.
+fn still_down(engine: &dyn Restorer, record: &mut Record, next: &Action) -> Result<(), Failed> {
+    if starts(next) || matches!(next, Action::Stop | Action::StartForUsers) {
+        record.down = None;
+        return Ok(());
+    }
+    let Some(was) = &record.down else { return Ok(()) };
+    let now = engine.found()?;
+    if !now.running && now.status == *was {
+        return Ok(());
+    }
+    Err(Failed::new(format!("the instance was started while its files were being replaced ({})", now.status)).next(BEGIN_ANEW))
+}
+
+/// A run that goes on, perhaps after a reboot: up for the administrator is made so again, and what was dismounted too.
+fn as_it_was_left(engine: &dyn Restorer, record: &Record) -> Result<(), Failed> {
+    let done = &record.plan.steps[..record.done()];
+    let power = |a: &Action| starts(a) || matches!(a, Action::Stop | Action::Force | Action::StartForUsers);
+    let Some(at) = done.iter().rposition(|s| power(&s.action)) else { return Ok(()) };
+    if done[at].action != Action::StartForAdministrator {
+        return Ok(());
+    }
+    engine.act(&Action::StartForAdministrator, &|_| {}).map_err(|f| Failed {
+        next: if f.recovery { BEGIN_ANEW.into() } else { f.next },
+        recovery: false,
+        ..f
+    })?;
+    for step in &done[at..] {
+        let Action::Dismount { dir } = &step.action else { continue };
+        if !done.iter().any(|s| matches!(&s.action, Action::Mount { dir: d } if d == dir)) {
+            engine.act(&step.action, &|_| {})?;
+        }
+    }
+    Ok(())
 }
 
 const fn starts(action: &Action) -> bool {
