@@ -109,3 +109,55 @@ fn sum(sim: &Sim, namespace: &str) -> String {
     }
     said(sim, &format!("zn \"{namespace}\"\nset val=\"\"\nfor i=0:1:3999 set val=val_$get(^ACCT(i))"))
 }
+
+#[test]
+fn a_record_that_is_damaged_in_the_middle_is_found_also_in_the_last_file() {
+    let sim = Sim::start(&[]);
+    for n in 0..20 {
+        sim.script(&format!("zn \"T1\"\nset ^x({n})=\"a value of some length {n}\"\n"));
+    }
+    pause(300);
+    let path = sim.state()["journal"].as_str().unwrap().to_owned();
+    let source = format!("{}/", data(&sim, "t1").display());
+    assert_eq!(journal_restore(&sim, &path, "", &source, &source), "1", "the control");
+    said(&sim, "set val=##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+    let mut bytes = std::fs::read(&path).expect("the journal");
+    let text = b"a value of some length 7";
+    let at = bytes.windows(text.len()).position(|w| w == text).expect("the record");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).expect("the damage");
+    let refused = journal_restore(&sim, &path, &path, &source, &source);
+    assert!(refused.contains("is corrupted at offset"), "{refused}");
+}
+
+#[test]
+fn a_freeze_beside_mounts_and_a_foreign_file_harm_nobody() {
+    let sim = Sim::start(&[]);
+    let other = Sim::start(&[]);
+    let dir = format!("{}/", data(&sim, "t1").display());
+    // Mounts complete the cycle that a freeze waits for.
+    let script = format!(
+        "set d=\"{dir}\"\nfor i=1:1:150 set s=##class(SYS.Database).DismountDatabase(d),s=##class(SYS.Database).MountDatabase(d)\n"
+    );
+    std::thread::scope(|t| {
+        t.spawn(|| sim.script(&script));
+        for _ in 0..30 {
+            assert_eq!(sim.call("##Class(Backup.General).ExternalFreeze()").code, 5);
+            assert_eq!(sim.call("##Class(Backup.General).ExternalThaw()").code, 5);
+        }
+    });
+    assert_eq!(said(&sim, &format!("set val=##class(SYS.Database).MountDatabase(\"{dir}\")")), "1");
+    // Another instance's file with later journals, and a directory that is gone: T1's commits come back all the same.
+    for _ in 0..5 {
+        said(&other, "set val=##class(%SYS.Journal.System).RollToNextFile(1,.f)");
+    }
+    other.iris(&["stop", "IRIS"]);
+    sim.script("zn \"T1\"\nset ^kept=1\n");
+    pause(200);
+    sim.iris(&["force", "IRIS"]);
+    std::fs::copy(data(&other, "t2").join("IRIS.DAT"), data(&sim, "t2").join("IRIS.DAT")).expect("the foreign file");
+    std::fs::remove_dir_all(sim.instance().join("mgr/user")).expect("a directory that is gone");
+    assert_eq!(sim.iris(&["start", "IRIS"]).code, 0, "{}", sim.messages());
+    assert_eq!(said(&sim, "zn \"T1\"\nset val=$get(^kept)"), "1");
+    assert!(sim.admin("do ^STURECOV\n\n").contains("8) Reset system"), "the vendor's own way has no -U");
+}

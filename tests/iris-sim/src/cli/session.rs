@@ -34,6 +34,9 @@ fn words<'a>(args: &[&'a str]) -> Words<'a> {
             out.manager = if dir.is_empty() { rest.next().copied() } else { Some(dir) };
         } else if *word == "-B" {
             out.emergency = true;
+            if out.namespace == "USER" {
+                out.namespace = "%SYS".into();
+            }
         } else if !word.starts_with('-') && out.call.is_none() {
             out.call = Some(word);
         }

@@ -79,6 +79,9 @@ impl Core {
             }
             let records = journal::records(file, 0).map_err(|e| e.to_string())?;
             let end = end_of(file).map_err(|e| e.to_string())?;
+            if let Some(at) = journal::records_after(file, end).map_err(|e| e.to_string())? {
+                return Err(format!("Journal file {name} is corrupted at offset {end}: records go on at {at}"));
+            }
             if let Some(next) = next.filter(|x| x.header.previous_end > end) {
                 return Err(format!(
                     "Journal file {name} ends at offset {end}, {} expects {}",

@@ -81,7 +81,9 @@ impl Core {
         did.wij_lost = wij_is_lost(&cfg);
         let wij = recover_wij(&cfg, &mut dbs, &mut did)?;
         let cycle = dbs.iter().map(|db| db.label.cycle).max().unwrap_or(0).max(wij.header.cycle);
-        let newest = dbs.iter().map(|db| (db.label.image.clone(), db.label.open.clone())).max().unwrap_or_default();
+        // A file of another instance knows nothing of these journals.
+        let own = dbs.iter().filter(|db| db.label.guid == cfg.guid);
+        let newest = own.map(|db| (db.label.image.clone(), db.label.open.clone())).max().unwrap_or_default();
         let (image, open) = newest.max((wij.header.image.clone(), wij.header.open.clone()));
         let lsn = dbs.iter().map(|db| db.label.lsn).max().unwrap_or(0).max(wij.header.lsn);
         let files = journal::list(&[&cfg.journal, &cfg.alternate], &cfg.guid);

@@ -167,7 +167,7 @@ pub fn run(cfg: Config, emergency: bool) -> Result<(), StoreError> {
     let history = History::open(cfg.history.as_deref(), &cfg.name).map_err(StoreError::io("open history", &history_path))?;
     let pid = std::process::id();
     let started = Zoned::now();
-    for path in cfg.lock_paths() {
+    for path in cfg.lock_paths().filter(|p| *p == cfg.lock_path() || p.with_file_name(cfg.flavor.dat()).exists()) {
         std::fs::write(&path, format!("{pid}\n")).map_err(StoreError::io("write lock file", &path))?;
     }
     let skip = single_user::mark(&cfg);

@@ -18,7 +18,7 @@ impl Server {
         let mut core = lock(&self.core);
         let null = |()| Value::Null;
         let line = |category: &str, text: String| self.console.log(&Zoned::now(), pid, 0, category, &text);
-        reply(match op {
+        let answer = reply(match op {
             DbOp::Create { dir } => core.create_database(&dir).map(null),
             DbOp::Mounted { dir } => Ok(json!(core.sfn_of(&dir).map(|sfn| core.dbs[usize::from(sfn)].mounted))),
             DbOp::Mount { dir } => core.mount(&dir).map(null).inspect(|_| line("Database.MountedRW", format!("Mounted database {dir}"))),
@@ -40,7 +40,11 @@ impl Server {
                     }
                 })
             }
-        })
+        });
+        drop(core);
+        // A whole cycle may have been the one that a freeze waits for.
+        self.changed.notify_all();
+        answer
     }
 
     pub fn journal_check(&self, args: &RestoreArgs) -> Reply {

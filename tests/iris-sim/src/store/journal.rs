@@ -280,6 +280,14 @@ pub fn records(file: &JournalFile, from: u64) -> Result<Vec<(u64, Record)>, Stor
     Ok(out)
 }
 
+/// Where whole records go on behind `end`, at which one cannot be read; none behind an end that was cut off or not written yet.
+pub fn records_after(file: &JournalFile, end: u64) -> Result<Option<u64>, StoreError> {
+    let bytes = std::fs::read(&file.path).map_err(StoreError::io("read journal", &file.path))?;
+    let from = end as usize + 1;
+    let whole = (from..bytes.len()).find(|at| unframe::<Record>(&bytes[*at..]).is_some());
+    Ok(whole.map(|at| at as u64))
+}
+
 /// What recovery must do to the image, in order.
 #[derive(Debug, Default)]
 pub struct Replay {

@@ -79,7 +79,7 @@ impl Sim {
         let file = self.dir.path().join("script");
         std::fs::write(&file, lines).expect("write script");
         let stdin = std::fs::File::open(file).expect("open script");
-        run(Command::new(self.bin("iris")).env_clear().args(["session", "IRIS", "-B", "-U%SYS"]).stdin(stdin)).out
+        run(Command::new(self.bin("iris")).env_clear().args(["session", "IRIS", "-B"]).stdin(stdin)).out
     }
 
     /// A bash script with the root's programs in its PATH.
