@@ -2,9 +2,12 @@
 //! record, never the program's word.
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
+mod bed;
 mod gtm;
 mod iris;
 mod judge;
+mod shipping;
+mod troubles;
 
 use std::path::Path;
 use suite::host::{Ended, Host};
