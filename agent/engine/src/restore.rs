@@ -24,14 +24,19 @@ pub struct Failed {
     pub next: String,
     /// The first recovery did not end well: nothing of the restore has been changed yet.
     pub recovery: bool,
+    /// The run cannot go on: `next` says how to begin anew.
+    pub anew: bool,
 }
 
 impl Failed {
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), next: String::new(), recovery: false }
+        Self { why: why.into(), next: String::new(), recovery: false, anew: false }
     }
     pub fn next(self, next: impl Into<String>) -> Self {
         Self { next: next.into(), ..self }
+    }
+    pub fn anew(self, next: impl Into<String>) -> Self {
+        Self { next: next.into(), anew: true, ..self }
     }
 }
 

@@ -121,6 +121,7 @@ pub fn plan(kept: &Kept, found: &Found, wish: &Wish) -> Result<Plan, Vec<Missing
             instance: kept.instance.clone(),
             engine: kept.engine.clone(),
             wish: wish.clone(),
+            held: kept.verdict == Verdict::Held,
             steps,
             warnings,
             if_recovery_fails: IF_RECOVERY_FAILS.into(),

@@ -39,6 +39,7 @@ pub fn plan(kept: &Kept, found: &Found, wish: &Wish) -> Result<Plan, Vec<Missing
         instance: kept.instance.clone(),
         engine: kept.engine.clone(),
         wish: wish.clone(),
+        held: kept.verdict == Verdict::Held,
         steps: p.steps,
         warnings: p.warnings,
         if_recovery_fails: IF_RECOVERY_FAILS.into(),
@@ -320,7 +321,13 @@ impl Planner<'_> {
                 (aside(&|f| f.name() > last), Vec::new())
             }
             Until::Backup => {
-                let copies = self.kept.journals.iter().filter(|f| journals::name(journals::plain(&f.was.to_string_lossy())) >= switched);
+                // An older one that is needed for the rollback and is lost comes back too.
+                let from = self.kept.restore_from().and_then(|f| journals::name(journals::plain(f)));
+                let copies = self.kept.journals.iter().filter(|f| {
+                    let name = journals::name(journals::plain(&f.was.to_string_lossy()));
+                    let lost = name >= from && !self.found.journals.iter().any(|j| j.name() == name);
+                    name >= switched || lost
+                });
                 (aside(&|f| f.name() >= switched), copies.cloned().collect())
             }
         };
@@ -342,10 +349,15 @@ impl Planner<'_> {
         else {
             return;
         };
-        if self.wish.until == Until::Backup {
+        // Beside single databases the others go on to now, whatever is wished for these.
+        let system = matches!(self.wish.scope, Scope::System(_));
+        if system && self.wish.until == Until::Backup {
             return;
         }
-        let end = if let Until::File(f) = &self.wish.until { journals::name(journals::plain(f)) } else { None };
+        let end = match &self.wish.until {
+            Until::File(f) if system => journals::name(journals::plain(f)),
+            Until::File(_) | Until::Backup | Until::End => None,
+        };
         let mut lost: BTreeMap<journals::Name, KeptFile> = BTreeMap::new();
         for f in self.kept.journals.iter().chain(&self.found.shipped) {
             let Some(name) = journals::name(&f.copy.file_name().unwrap_or_default().to_string_lossy()) else { continue };

@@ -8,7 +8,8 @@
 //! * from the first start on nobody but the administrator gets in, until the last step lets users connect;
 //! * every copy comes before every journal, and a mount before the journals of that database;
 //! * the journals begin with `restore_from`, and none between it and the last is missing by its name;
-//! * a step may be repeated from its beginning, so that a run can go on from where it was.
+//! * a step may be repeated from its beginning, so that a run can go on from where it was; GT.M's roll-forward may not, and
+//!   then says that the run is to be begun anew.
 
 pub mod facts;
 pub mod gtm;

@@ -13,6 +13,8 @@ pub struct Plan {
     pub instance: InstanceName,
     pub engine: String,
     pub wish: Wish,
+    /// The set is; false only where the wish takes another.
+    pub held: bool,
     pub steps: Vec<Step>,
     /// What a person should know before, none of which stops the plan.
     pub warnings: Vec<String>,
@@ -108,7 +110,7 @@ pub enum Action {
     Rundown {
         file: PathBuf,
     },
-    /// GT.M: `mupip journal -recover -forward`.
+    /// GT.M: `mupip journal -recover -forward`. The only step that cannot be repeated: the file is rolled forward once.
     RollForward {
         journals: Vec<PathBuf>,
         redirect: Vec<(PathBuf, PathBuf)>,

@@ -195,6 +195,9 @@ fn a_whole_system_with_its_wij_rolls_forward_by_itself() {
         p.steps.iter().any(|s| matches!(&s.action, Action::Copy { files } if files.iter().any(|f| f.1 == Path::new(to))))
     };
     assert!(copies(&p, "/j1/20261127.003") && !copies(&p, "/j1/20261127.002"));
+    let lost = Found { journals: ["20261127.003", "20261127.004"].map(journal).into(), ..found() };
+    let p = plan(&kept(), &lost, &wish(s.clone(), Until::Backup)).unwrap();
+    assert!(copies(&p, "/j1/20261127.002"), "needed for the rollback, and lost: from the set");
     // To the end of one file.
     let p = plan(&kept(), &found(), &wish(s.clone(), Until::File("20261127.004".into()))).unwrap();
     assert!(touches(&p, "/j1/20261127.005") && !touches(&p, "/j1/20261127.004"));
@@ -261,7 +264,7 @@ fn a_plan_that_cannot_succeed_says_all_that_is_missing_by_name() {
     }
     let torn = Wish { even_if_not_held: true, ..wish(t1(), Until::End) };
     let p = plan(&Kept { verdict: Verdict::Pending, ..kept() }, &found(), &torn).unwrap();
-    assert!(p.warnings.iter().any(|w| w.contains("torn")));
+    assert!(!p.held && p.warnings.iter().any(|w| w.contains("torn")));
 }
 
 #[test]
@@ -295,6 +298,10 @@ fn journals_that_are_lost_come_back_before_the_start_from_the_set_and_from_where
         ];
         assert_eq!(back, want, "{scope:?}: the longer of two, none that is there, none before the first");
     }
+    // To the backup's moment for one database; the others still roll forward to now.
+    let p = plan(&kept(), &lost, &wish(t1(), Until::Backup)).unwrap();
+    let back = |to: &str| p.steps.iter().any(|s| matches!(&s.action, Action::Copy { files } if files.iter().any(|f| f.1 == Path::new(to))));
+    assert!(back("/j1/20261127.004"), "{:?}", words(&p));
     // One that nobody has is named.
     let gap = Found { shipped: vec![shipped("20261127.003", 5000)], ..lost };
     assert!(lacks(plan(&kept(), &gap, &wish(t1(), Until::End))).contains("20261127.004"));

@@ -70,9 +70,15 @@ impl Gtm {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         say("rolling forward");
         let out = self.mupip(&words, LONG_MS)?;
-        done(&out, Some("Recover successful"))?;
-        let left = left_out(&out);
-        Ok(if left.is_empty() { "recovered; no transaction was left out".into() } else { format!("recovered; LEFT OUT: {left}") })
+        // The files have changed, and GT.M rolls a file forward only once.
+        let anew = "`snapfreeze restore abandon`, then run it again: what is there is kept aside, and copied from the set anew";
+        done(&out, Some("Recover successful")).map_err(|f| f.anew(anew))?;
+        let (lost, broken) = (extracts(&out, "Lost"), extracts(&out, "Broken"));
+        if !lost.is_empty() {
+            return Err(Failed::new(format!("GT.M left committed transactions out: {lost}")).anew(format!("look at that file; {anew}")));
+        }
+        // Of a crash: what had not been committed when it came.
+        Ok(if broken.is_empty() { "recovered".into() } else { format!("recovered; not committed, and left out: {broken}") })
     }
 
     fn mupip(&self, args: &[&str], ms: u64) -> Result<Output, Failed> {
@@ -85,10 +91,11 @@ fn text(path: &Path) -> Result<String, Failed> {
     t.map(str::to_owned).ok_or_else(|| Failed::new(format!("{} has characters that mupip cannot be given", path.display())))
 }
 
-/// What matters of a recovery first: files of transactions that it left out.
-fn left_out(out: &Output) -> String {
+/// The files into which a recovery wrote the transactions that it left out.
+fn extracts(out: &Output, kind: &str) -> String {
     let said = format!("{}\n{}", out.out(), out.err());
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| l.contains("transactions extract file")).collect();
+    let is = format!("{kind} transactions extract file").to_lowercase();
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| l.to_lowercase().contains(&is)).collect();
     lines.join("; ")
 }
 

@@ -131,3 +131,23 @@ fn a_gtm_database_in_use_or_without_its_journal_is_refused_and_in_its_own_place_
     s.set("set ^afterwards=1");
     backup(&s.host, &s.to);
 }
+
+/// GT.M says `Recover successful` and ends with 0; the committed transactions that it left out stand in a `.lost` file.
+#[test]
+fn a_roll_forward_that_leaves_committed_transactions_out_is_a_failure() {
+    use engine::restore::Restorer;
+    let Some(mut s) = stage("a_roll_forward_that_leaves_committed_transactions_out_is_a_failure") else { return };
+    let id = backup(&s.host, &s.to);
+    sleep_ms(300);
+    s.leave();
+    let was = s.file("default.dat");
+    let to = s.host.disk.path().join("rest.dat");
+    std::fs::copy(s.to.join(id).join("data").join(was.strip_prefix("/").unwrap()), &to).unwrap();
+    let gtm = engine::gtm::Gtm::new(s.db().config("T1")).unwrap();
+    gtm.act(&recovery::Action::Rundown { file: to.clone() }, &|_| {}).unwrap();
+    // One region's journal without the other's.
+    let forward = recovery::Action::RollForward { journals: vec![s.db().dir.join("jnl/default.mjl")], redirect: vec![(was, to)] };
+    let failed = gtm.act(&forward, &|_| {}).unwrap_err();
+    assert!(failed.why.contains("left committed transactions out") && failed.why.contains("default.lost"), "{failed:?}");
+    assert!(failed.anew && failed.next.contains("restore abandon"), "{failed:?}");
+}

@@ -322,8 +322,24 @@ fn after_a_reboot_in_the_middle_the_run_goes_on_and_after_a_start_for_users_it_d
     sim(&host).start();
     let e = restore(&host, &["resume", "--yes"]);
     assert!(e.code == Some(1) && e.err.contains("was started while its files were being replaced"), "{}", said(&e));
-    assert!(e.err.contains("begin anew"), "{}", said(&e));
+    assert!(e.err.contains("begin anew") && !e.err.contains("then `snapfreeze restore resume`"), "{}", said(&e));
     sim(&host).iris(&["stop", "IRIS", "quietly"]);
     let e = restore(&host, &["resume", "--yes"]);
     assert!(e.code == Some(1) && e.err.contains("was started while"), "down again is not down all the time: {}", said(&e));
+}
+
+#[test]
+fn a_set_that_was_not_held_is_restored_on_demand_only_and_never_with_0() {
+    let (host, to) = stage(false);
+    let id = backup(&host, &to);
+    let manifest = to.join(&id).join("manifest.json");
+    let mut v: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    v["tags"]["snapfreeze:verdict"] = "pending".into();
+    std::fs::write(&manifest, v.to_string()).unwrap();
+    let t1 = data(&host, "t1");
+    let e = run(&host, &to, &[&id, "--database", text(&t1)]);
+    assert!(e.code == Some(4) && e.err.contains("pending, not held"), "{}", said(&e));
+    let e = run(&host, &to, &[&id, "--database", text(&t1), "--even-if-not-held"]);
+    assert!(e.code == Some(3) && e.err.contains("nobody vouches"), "{}", said(&e));
+    assert_eq!(sim(&host).m("T1", "write 1"), "1", "it is done all the same");
 }

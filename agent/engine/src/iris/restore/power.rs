@@ -45,6 +45,7 @@ impl Iris {
                     why: format!("the recovery at the start did not end well: {said}{}", tail(&log)),
                     next: String::new(),
                     recovery: true,
+                    anew: false,
                 });
             }
         }

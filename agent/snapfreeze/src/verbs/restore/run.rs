@@ -73,6 +73,13 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
     let online = record.plan.wish.online || record.plan.engine == "gtm";
     out.say(if online { "RESTORED" } else { "RESTORED; users may connect now" });
     out.object("restored", &json!({ "run": record.run, "id": record.plan.id, "instance": record.plan.instance, "aside": aside }));
+    if !record.plan.held {
+        let p = Problem::new(
+            Code::WindowBroken,
+            "restored, and its integrity was checked, but the set was not held: nobody vouches for its moment",
+        );
+        return Ok(out.problem(&p.next("compare the data with what you know before anybody works with it")));
+    }
     Ok(exit::DONE)
 }
 
@@ -89,7 +96,7 @@ fn still_down(engine: &dyn Restorer, record: &mut Record, next: &Action) -> Resu
     if !now.running && now.status == *was {
         return Ok(());
     }
-    Err(Failed::new(format!("the instance was started while its files were being replaced ({})", now.status)).next(BEGIN_ANEW))
+    Err(Failed::new(format!("the instance was started while its files were being replaced ({})", now.status)).anew(BEGIN_ANEW))
 }
 
 /// A run that goes on, perhaps after a reboot: up for the administrator is made so again, and what was dismounted too.
@@ -100,11 +107,8 @@ fn as_it_was_left(engine: &dyn Restorer, record: &Record) -> Result<(), Failed> 
     if done[at].action != Action::StartForAdministrator {
         return Ok(());
     }
-    engine.act(&Action::StartForAdministrator, &|_| {}).map_err(|f| Failed {
-        next: if f.recovery { BEGIN_ANEW.into() } else { f.next },
-        recovery: false,
-        ..f
-    })?;
+    let again = engine.act(&Action::StartForAdministrator, &|_| {});
+    again.map_err(|f| if f.recovery { Failed { recovery: false, ..f }.anew(BEGIN_ANEW) } else { f })?;
     for step in &done[at..] {
         let Action::Dismount { dir } = &step.action else { continue };
         if !done.iter().any(|s| matches!(&s.action, Action::Mount { dir: d } if d == dir)) {
@@ -157,6 +161,8 @@ fn failed(record: &Record, n: usize, f: &Failed) -> Problem {
         record.plan.if_recovery_fails.clone()
     } else if f.next.is_empty() {
         "mend it, then go on with `snapfreeze restore resume`".into()
+    } else if f.anew {
+        f.next.clone()
     } else {
         format!("{}; then `snapfreeze restore resume`", f.next)
     };
