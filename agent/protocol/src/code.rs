@@ -68,6 +68,7 @@ codes! {
     RestoreImpossible = "Restore.Impossible", REFUSED, "this restore cannot succeed; nothing was changed";
     RestoreFailed = "Restore.Failed", OTHER, "a step of the restore failed; what was there is kept aside";
     ShipFailed = "Journals.ShipFailed", OTHER, "not every journal could be shipped; the recovery point stays where it was";
+    DrillFailed = "Drill.Failed", OTHER, "the drill failed: this backup, as it is, does not come back";
     RestoreUnfinished = "Restore.Unfinished", REFUSED, "another restore is running, or was interrupted and waits";
     Internal = "Internal", OTHER, "something else failed; no freeze was sent";
 }

@@ -1,7 +1,7 @@
 //! What the planner is told. Whoever asks reads files and the engine; nothing here is remembered from the backup but [`Kept`].
 
 use crate::journals::JournalFile;
-use protocol::{BackupId, InstanceName, JournalMark, Verdict};
+use protocol::{BackupId, InstanceName, JournalMark, Verdict, WallMs};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ pub struct Kept {
     /// Name of the mirror; empty: none.
     pub mirror: String,
     pub marks: Vec<JournalMark>,
+    /// When it was frozen.
+    pub frozen_at: Option<WallMs>,
     /// Of the backup's host: each database with its files, the WIJ, the journals.
     pub databases: Vec<KeptDatabase>,
     pub wij: Vec<KeptFile>,

@@ -559,7 +559,7 @@ fn by_dir(files: Vec<PathBuf>) -> BTreeMap<PathBuf, Vec<PathBuf>> {
 }
 
 /// `2024.1` out of the registry's and `$ZVERSION`'s forms.
-fn version(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
     text.split(|c: char| !(c.is_ascii_digit() || c == '.')).find_map(|word| {
         let mut parts = word.split('.');
         let (year, minor) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);

@@ -1,7 +1,7 @@
 //! The restore planner, pure: what is kept, what is there and what is wanted -> ordered, explained steps, or what is missing.
 //!
 //! Read [`wish`] (what can be asked), [`facts`] (what the planner is told), [`step`] (what it answers), then [`iris`], the
-//! vendor's procedures ("Data Integrity Guide", External Backup and Restore), and [`gtm`].
+//! vendor's procedures ("Data Integrity Guide", External Backup and Restore), and [`gtm`]. [`drill`] is a restore beside everything.
 //!
 //! Invariants of every plan, held by `tests/plans.rs`:
 //! * nothing is overwritten: a file is kept aside before another takes its place, and no step deletes;
@@ -11,6 +11,7 @@
 //! * a step may be repeated from its beginning, so that a run can go on from where it was; GT.M's roll-forward may not, and
 //!   then says that the run is to be begun anew.
 
+pub mod drill;
 pub mod facts;
 pub mod gtm;
 pub mod iris;
@@ -18,6 +19,7 @@ pub mod journals;
 pub mod step;
 pub mod wish;
 
+pub use drill::{Drill, Lacks};
 pub use facts::{Database, Found, Kept, KeptFile, Room};
 pub use journals::JournalFile;
 pub use step::{Action, Cost, Missing, Plan, Step, Undo};

@@ -95,6 +95,14 @@ pub enum Action {
         name: String,
         database: String,
     },
+    /// Out of the configuration; its file stays. Only a drill's.
+    DeleteDatabase {
+        name: String,
+    },
+    /// A drill's own directory, with everything in it.
+    RemovePlace {
+        dir: PathBuf,
+    },
     /// Journals from `first` to `last` (left out: the newest before the run's own start), found in `locations`. `select`: source -> target directory;
     /// empty: everything.
     RestoreJournals {
@@ -151,6 +159,8 @@ impl Action {
             Self::Copy { .. } => "copy",
             Self::AddDatabase { .. } => "add-database",
             Self::AddNamespace { .. } => "add-namespace",
+            Self::DeleteDatabase { .. } => "delete-database",
+            Self::RemovePlace { .. } => "remove-place",
             Self::RestoreJournals { .. } => "restore-journals",
             Self::CheckIntegrity { .. } => "check-integrity",
             Self::Rundown { .. } => "rundown",
@@ -181,6 +191,8 @@ impl fmt::Display for Action {
             },
             Self::AddDatabase { name, dir } => write!(f, "configure database {name} in {}", dir.display()),
             Self::AddNamespace { name, database } => write!(f, "show database {database} as namespace {name}"),
+            Self::DeleteDatabase { name } => write!(f, "take database {name} out of the configuration"),
+            Self::RemovePlace { dir } => write!(f, "remove {}", dir.display()),
             Self::RestoreJournals { first, last, select, .. } => {
                 write!(f, "apply the journals from {first} to {}", last.as_deref().unwrap_or("the last"))?;
                 for (from, to) in select.iter().filter(|(from, to)| from != to) {

@@ -24,6 +24,7 @@ fn kept() -> Kept {
         instance: "IRIS".parse().unwrap(),
         guid: "G".into(),
         mirror: String::new(),
+        frozen_at: None,
         marks: vec![JournalMark {
             switched: Some("/j1/20261127.003".into()),
             required: Some("/j1/20261127.002".into()),
@@ -373,5 +374,67 @@ fn a_plan_survives_being_written_down() {
             let back: Plan = serde_json::from_str(&serde_json::to_string(&p).unwrap()).unwrap();
             assert_eq!(back, p);
         }
+    }
+}
+
+/// A drill stays in its place, uses nothing of the live instance, and takes of each journal the longer copy.
+#[test]
+fn a_drill_lies_in_its_place_alone_and_takes_the_longer_journal() {
+    use recovery::drill;
+    let place = Path::new("/drills/drill-r1");
+    let longer = KeptFile { copy: "/far/IRIS/20261127.003".into(), was: "20261127.003".into(), size: 4000, sha256: None };
+    let next = KeptFile { copy: "/far/IRIS/20261127.004".into(), was: "20261127.004".into(), ..longer.clone() };
+    let here = Found { shipped: vec![longer, next], databases: vec![], ..found() };
+    let d = drill::plan(&kept(), &here, "r1", place).unwrap();
+    let mut copied = Vec::new();
+    for s in &d.steps {
+        match &s.action {
+            Action::Copy { files } => {
+                assert!(files.iter().all(|(_, to)| to.starts_with(place)), "{s:?}");
+                copied.extend(files.iter().map(|(f, _)| f.copy.display().to_string()));
+            }
+            Action::AddDatabase { dir, .. } | Action::Mount { dir } => assert!(dir.starts_with(place)),
+            Action::RestoreJournals { locations, select, last, .. } => {
+                assert_eq!(locations, &[place.join("journals")]);
+                assert!(select.len() == 3 && select.iter().all(|(_, to)| to.starts_with(place)));
+                assert_eq!(last.as_deref(), Some("20261127.004"));
+            }
+            Action::StartForAdministrator | Action::CheckIntegrity { .. } => {}
+            other => panic!("no step of a drill: {other:?}"),
+        }
+    }
+    assert!(copied.contains(&"/set/data/j1/20261127.002".into()) && copied.contains(&"/far/IRIS/20261127.003".into()), "{copied:?}");
+    assert!(!copied.contains(&"/set/data/j1/20261127.003".into()), "the shorter one: {copied:?}");
+    assert_eq!(d.tidy.last(), Some(&Action::RemovePlace { dir: place.into() }));
+    assert!(d.tidy.contains(&Action::Stop));
+    // What an earlier one left in the configuration goes first.
+    let left = Database { name: "SFDRILL2".into(), dir: "/drills/gone".into(), ..Database::default() };
+    let d = drill::plan(&kept(), &Found { databases: vec![left], ..here }, "r1", place).unwrap();
+    let words: Vec<&str> = d.steps.iter().map(|s| s.action.word()).collect();
+    let at = |w: &str| words.iter().position(|x| *x == w);
+    assert!(at("delete-database") < at("add-database") && at("delete-database").is_some(), "{words:?}");
+}
+
+#[test]
+fn what_a_backup_lacks_fails_a_drill_and_what_this_host_lacks_refuses_it() {
+    use recovery::drill;
+    let place = Path::new("/drills/drill-r1");
+    let of = |kept: &Kept, found: &Found| drill::plan(kept, found, "r1", place).expect_err("no drill");
+    let gap = KeptFile { copy: "/far/IRIS/20261127.005".into(), was: "20261127.005".into(), size: 1, sha256: None };
+    let l = of(&kept(), &Found { shipped: vec![gap], ..found() });
+    assert!(l.here.is_empty() && l.backup[0].what.contains("20261127.004"), "{l:?}");
+    let l = of(&Kept { marks: vec![], ..kept() }, &found());
+    assert!(l.here.is_empty() && l.backup[0].what.contains("did not switch"), "{l:?}");
+    for (found, kept, what) in [
+        (Found { running: true, ..found() }, kept(), "is up"),
+        (Found { installed: false, ..found() }, kept(), "not installed"),
+        (Found { mirror: "M1".into(), ..found() }, kept(), "mirror"),
+        (Found { version: "2023.1".into(), ..found() }, kept(), "2023.1"),
+        (Found { room: vec![Room { path: "/drills".into(), device: 1, free: 4_999 }], ..found() }, kept(), "4999"),
+        (found(), Kept { verdict: Verdict::Pending, ..kept() }, "not held"),
+        (found(), Kept { engine: "command".into(), ..kept() }, "command"),
+    ] {
+        let l = of(&kept, &found);
+        assert!(l.backup.is_empty() && l.here.len() == 1 && l.here[0].what.contains(what), "{what}: {l:?}");
     }
 }

@@ -90,6 +90,14 @@ pub enum Verb {
     Journals(Journals),
     /// Restore a set, a step at a time: plan, run, resume after a crash
     Restore(Restore),
+    /// Does a backup come back? Restores it into a place of its own, rolls it forward, checks it, and writes down what it showed
+    #[command(
+        after_help = "Nothing of the instance that was backed up is touched. IRIS and Caché need an instance that is for drills alone ([drill] instance).\n\nExamples:\n  snapfreeze drill latest\n  snapfreeze drill ID --to /backup --in /big/disk\n  snapfreeze drill --tidy        after a drill that was killed"
+    )]
+    Drill(Drill),
+    /// Writes the present moment into the database, so that a drill sees how new a backup is; run it by a timer
+    #[command(after_help = "Example:\n  snapfreeze sentinel        every instance with a [drill.sentinel.NAME] table")]
+    Sentinel(SentinelArgs),
     /// Figures for node_exporter's textfile collector
     Metrics(Metrics),
     /// A support bundle without secrets
@@ -454,6 +462,33 @@ pub struct RestoreWish {
     /// Take a set that is broken or pending: it may be torn
     #[arg(long)]
     pub even_if_not_held: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Drill {
+    /// Backup id, or `latest`
+    #[arg(required_unless_present = "tidy")]
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub place: Where,
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<InstanceName>,
+    /// Where the databases are restored to, in a directory that is removed at the end; [drill] dir when left out
+    #[arg(long = "in", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where shipped journals lie; [journals] ship_to when left out
+    #[arg(long, value_name = "DIR")]
+    pub journals: Option<PathBuf>,
+    /// Only tidy what a drill left that was killed
+    #[arg(long, conflicts_with = "id")]
+    pub tidy: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SentinelArgs {
+    /// Only these instances
+    #[arg(long = "instance", value_name = "NAME")]
+    pub instances: Vec<InstanceName>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! `/etc/snapfreeze/agent.toml`, parsed once into checked types. Unknown keys are errors.
 
 use engine::InstanceConfig;
+use engine::restore::Sentinel;
+use protocol::InstanceName;
 use protocol::tags;
 use protocol::window::{BadWindow, HoldMs, Margins, OnOverrun, SuspendLimit, WindowRules};
 use serde::Deserialize;
@@ -41,6 +43,23 @@ pub struct Config {
     pub dlm: Dlm,
     pub azure_backup: AzureBackup,
     pub journals: Journals,
+    pub drill: Drill,
+}
+
+/// Restores on trial.
+#[derive(Clone, Debug)]
+pub struct Drill {
+    /// In which each drill has a directory of its own.
+    pub dir: Option<PathBuf>,
+    /// Of IRIS and Caché: an instance that is for drills alone, and down otherwise.
+    pub instance: Option<InstanceName>,
+    /// Alarm when the last drill that passed is older.
+    pub max_age: Duration,
+    /// How much older than its freeze the newest data of a backup may be.
+    pub sentinel_age: Duration,
+    pub sentinel: BTreeMap<InstanceName, Sentinel>,
+    /// Public keys of other hosts whose drills count.
+    pub trust: Vec<String>,
 }
 
 /// Where the journals are saved elsewhere.
@@ -160,6 +179,11 @@ const AZURE_HOLD_MS: u64 = 300_000;
 /// Shipped each minute, a few passes may fail.
 const SHIP_MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
+/// A month, and some days to find time for it.
+const DRILL_MAX_AGE: Duration = Duration::from_secs(35 * 86_400);
+/// A timer each minute, that may fail for a while.
+const SENTINEL_AGE: Duration = Duration::from_secs(3_600);
+
 /// The records of a helper's sets, whose data lies elsewhere.
 pub fn sets_dir(state: &Path) -> PathBuf {
     state.join("sets")
@@ -201,6 +225,7 @@ struct Raw {
     dlm: RawDlm,
     azure_backup: RawAzureBackup,
     journals: RawJournals,
+    drill: RawDrill,
 }
 
 #[derive(Deserialize)]
@@ -275,6 +300,17 @@ struct RawAzureBackup {
 struct RawJournals {
     ship_to: Option<PathBuf>,
     max_age: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawDrill {
+    dir: Option<PathBuf>,
+    instance: Option<InstanceName>,
+    max_age: Option<String>,
+    sentinel_age: Option<String>,
+    sentinel: BTreeMap<InstanceName, Sentinel>,
+    trust: Vec<String>,
 }
 
 impl RawLayout {
@@ -390,6 +426,17 @@ impl Raw {
             return Err(bad("journals.ship_to", &dir.display().to_string(), "an absolute path"));
         }
         let journals_max_age = time("journals.max_age", &self.journals.max_age)?.unwrap_or(SHIP_MAX_AGE);
+        let drill = Drill {
+            max_age: time("drill.max_age", &self.drill.max_age)?.unwrap_or(DRILL_MAX_AGE),
+            sentinel_age: time("drill.sentinel_age", &self.drill.sentinel_age)?.unwrap_or(SENTINEL_AGE),
+            dir: self.drill.dir,
+            instance: self.drill.instance,
+            sentinel: self.drill.sentinel,
+            trust: self.drill.trust,
+        };
+        if let Some(dir) = drill.dir.as_deref().filter(|d| !d.is_absolute()) {
+            return Err(bad("drill.dir", &dir.display().to_string(), "an absolute path"));
+        }
         let mut backup = self.backup;
         if backup.to.is_empty() && backup.snapshotter.as_deref() == Some("command") {
             backup.to = vec![sets_dir(&self.agent.state_dir)];
@@ -406,6 +453,7 @@ impl Raw {
             dlm: Dlm { script_timeout_ms, hold_ms },
             azure_backup: AzureBackup { dir: azure_dir, hold_ms: azure_hold_ms },
             journals: Journals { ship_to: self.journals.ship_to, max_age: journals_max_age },
+            drill,
         })
     }
 }
@@ -461,6 +509,9 @@ mod tests {
             ("[dlm]\nscript_timeout = \"9s\"", "10s to 120s"),
             ("[dlm]\nscript_timeout = \"121s\"", "10s to 120s"),
             ("[dlm]\nhold = \"1180s\"", "1179s"),
+            ("[drill]\ndir = \"drills\"", "absolute"),
+            ("[drill.sentinel.IRIS]\ndatabase = \"/d\"\nglobal = \"^X k ^Y\"", "^X k ^Y"),
+            ("[drill.sentinel.IRIS]\nglobal = \"^X\"", "database"),
             ("[azure_backup]\nhold = \"1180s\"", "1179s"),
             ("[azure_backup]\ndir = \"azure\"", "absolute"),
             ("[azure_backup]\nscript_timeout = \"60s\"", "script_timeout"),

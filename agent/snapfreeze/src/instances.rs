@@ -15,9 +15,11 @@ pub type Set = Vec<Arc<Instance>>;
 /// What is configured, or else what is found.
 pub fn configs(config: &Config) -> Result<Vec<InstanceConfig>, Problem> {
     let configs = if config.instances.is_empty() {
-        engine::discover().map_err(|e| {
+        let found = engine::discover().map_err(|e| {
             Problem::new(Code::RefusedInstance, crate::chain(&e)).next("name the instance in an [[instance]] table of the configuration")
-        })?
+        })?;
+        // The instance for drills is not one to be backed up.
+        found.into_iter().filter(|c| Some(c.name()) != config.drill.instance.as_ref()).collect()
     } else {
         config.instances.clone()
     };

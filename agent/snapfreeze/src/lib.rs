@@ -89,6 +89,8 @@ async fn verb(verb: &Verb, config: &Config, out: Out) -> u8 {
         Verb::Prune(a) => verbs::catalogue::prune(config, a, out),
         Verb::Journals(a) => verbs::journals::journals(config, a, out),
         Verb::Restore(a) => verbs::restore::restore(config, a, out),
+        Verb::Drill(a) => verbs::drill::drill(config, a, out),
+        Verb::Sentinel(a) => verbs::drill::sentinel::sentinel(config, a, out),
         Verb::Rehearse(a) => verbs::freeze::rehearse(config, a, out).await,
         Verb::Check(a) => verbs::check::check(config, a, out).await,
         Verb::Setup(a) => verbs::help::setup(config, &a.engine, out),

@@ -48,6 +48,6 @@ start_or_restart() {
 
 stop_everything() {
     if systemd_runs; then
-        systemctl stop snapfreeze-backup.timer snapfreeze-prune.timer snapfreeze-rehearse.timer snapfreeze-journals.timer snapfreeze.socket snapfreeze.service
+        systemctl stop snapfreeze-backup.timer snapfreeze-prune.timer snapfreeze-rehearse.timer snapfreeze-journals.timer snapfreeze-sentinel.timer snapfreeze-drill.timer snapfreeze.socket snapfreeze.service
     else say "no systemd runs here: stop the agent by hand (SIGTERM)"; fi
 }

@@ -151,8 +151,10 @@ fn a_stop_thaws_first_and_then_ends_well() {
 
 /// The example's keys behind `# ` as well: those lines are settings, not prose.
 fn with_every_key(example: &str) -> String {
-    let is_setting =
-        |l: &str| l.starts_with("[[") || l.split_once(" = ").is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let is_setting = |l: &str| {
+        (l.starts_with('[') && l.ends_with(']'))
+            || l.split_once(" = ").is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
     example.lines().map(|l| l.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(l)).collect::<Vec<_>>().join("\n")
 }
 

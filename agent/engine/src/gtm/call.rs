@@ -98,6 +98,12 @@ impl Caller {
         Ok(door(&line, env)?.run(by, cancel)?)
     }
 
+    /// The same, with words on its standard input.
+    pub fn run_with(&self, tool: Tool, args: &[&str], words: &str, by: BootMs) -> Result<Output, Error> {
+        let (line, env) = self.line(tool, args, by);
+        Ok(door(&line, env)?.stdin(words).run(by, None)?)
+    }
+
     /// A freeze gives the new journal to the owner of the database file, which only that owner and root can: for any other
     /// user GT.M fails half-way and may turn journaling off (seen: `JNLEXTEND`, `ENO1`). Nothing to say behind a prefix.
     pub fn wrong_user(&self, files: &[&str]) -> Option<String> {

@@ -3,9 +3,10 @@
 use super::Gtm;
 use super::call::{Tool, one_line};
 use crate::Error;
-use crate::restore::{Failed, Restorer, Say};
+use crate::restore::{Failed, Restorer, Say, Sentinel, moment};
 use doors::clock::boot_now;
 use doors::exec::Output;
+use protocol::WallMs;
 use recovery::{Action, Found};
 use std::path::{Path, PathBuf};
 
@@ -53,9 +54,45 @@ impl Restorer for Gtm {
             | Action::Copy { .. }
             | Action::AddDatabase { .. }
             | Action::AddNamespace { .. }
+            | Action::DeleteDatabase { .. }
+            | Action::RemovePlace { .. }
             | Action::RestoreJournals { .. } => Err(Failed::new(format!("{} is no step of this engine", action.word()))),
         }
     }
+
+    fn write_sentinel(&self, sentinel: &Sentinel, now: WallMs) -> Result<(), Failed> {
+        let name = global(sentinel)?;
+        let code = format!("set ^{name}={} write ^{name}", now.0);
+        let out = self.caller.run(Tool::Mumps, &["-run", "%XCMD", &code], boot_now().plus(SHORT_MS), None).map_err(Failed::from)?;
+        match out.out().trim() == now.0.to_string() {
+            true => Ok(()),
+            false => Err(Failed::new(format!("the sentinel could not be written: {}", one_line(&out)))),
+        }
+    }
+
+    /// By a global directory of its own, with the copy as its only database.
+    fn read_sentinel(&self, sentinel: &Sentinel, copy: &Path, place: &Path) -> Result<Option<WallMs>, Failed> {
+        let name = global(sentinel)?;
+        let mut caller = self.caller.clone();
+        caller.config.global_directory = place.join("drill.gld");
+        let by = boot_now().plus(SHORT_MS);
+        let words = format!("change -segment DEFAULT -file=\"{}\"\nexit\n", text(copy)?);
+        let made = caller.run_with(Tool::Mumps, &["-run", "GDE"], &words, by).map_err(Failed::from)?;
+        if !caller.config.global_directory.exists() {
+            return Err(Failed::new(format!("no global directory could be made: {}", one_line(&made))));
+        }
+        let code = format!("write \"<\",$get(^{name}),\">\"");
+        let out = caller.run(Tool::Mumps, &["-run", "%XCMD", &code], by, None).map_err(Failed::from)?;
+        let said = out.out();
+        let value = said.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        moment(value.ok_or_else(|| Failed::new(format!("the sentinel could not be read: {}", one_line(&out))))?.0)
+    }
+}
+
+/// GT.M's names have no dots.
+fn global(sentinel: &Sentinel) -> Result<&str, Failed> {
+    let name = sentinel.global.name();
+    if name.contains('.') { Err(Failed::new(format!("^{name} is no name of GT.M: leave out the dots"))) } else { Ok(name) }
 }
 
 impl Gtm {

@@ -43,6 +43,7 @@ pub async fn backup(config: &Config, args: &cli::Backup, out: Out) -> u8 {
             Err(e) => out.fail(Some(id), &e.problem()),
         };
     }
+    sentinel(config, &args.instances, out).await;
     if let Some(set) = &ready.sync {
         super::pages::beforehand(set).await;
     }
@@ -66,6 +67,18 @@ pub async fn backup(config: &Config, args: &cli::Backup, out: Out) -> u8 {
         }
         Ok(reply) => in_the_window(&caller, ready, reply, out).await,
         Err(p) => give_up(&ready, &p, out),
+    }
+}
+
+/// For drills. Nothing here stops a backup.
+async fn sentinel(config: &Config, instances: &[protocol::InstanceName], out: Out) {
+    if config.drill.sentinel.is_empty() {
+        return;
+    }
+    let (config, instances) = (config.clone(), instances.to_vec());
+    let done = tokio::task::spawn_blocking(move || super::drill::sentinel::before_backup(&config, &instances)).await;
+    for note in done.unwrap_or_default() {
+        out.note(note);
     }
 }
 

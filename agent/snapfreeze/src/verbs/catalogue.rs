@@ -5,6 +5,7 @@ use super::progress::Bar;
 use crate::cli;
 use crate::config::Config;
 use crate::out::Out;
+use crate::verbs::drill::seen;
 use comfy_table::{Table, presets};
 use doors::clock::wall_now;
 use protocol::code::exit;
@@ -12,6 +13,7 @@ use protocol::wire::Problem;
 use protocol::{Code, Verdict, WallMs};
 use serde_json::json;
 use std::path::PathBuf;
+use storage::catalogue::drills::Seen;
 use storage::catalogue::retain::Policy;
 use storage::catalogue::store::{self, Entry, State};
 use storage::catalogue::{Error, files};
@@ -36,9 +38,19 @@ pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
         Err(p) => return out.problem(&p),
     };
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["ID", "FROZEN AT", "VERDICT", "WINDOW", "INSTANCES", "RESTORE FROM", "KEPT"]);
+    table.load_preset(presets::NOTHING).set_header([
+        "ID",
+        "FROZEN AT",
+        "VERDICT",
+        "WINDOW",
+        "INSTANCES",
+        "RESTORE FROM",
+        "KEPT",
+        "DRILLED",
+    ]);
     for e in &all {
-        out.object("entry", &as_json(e));
+        let drills = seen::of_set(config, e);
+        out.object("entry", &as_json(e, &drills));
         let t = e.tags();
         let names: Vec<String> = t.map(|t| t.instances.iter().map(|i| i.instance.to_string()).collect()).unwrap_or_default();
         table.add_row([
@@ -49,6 +61,7 @@ pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
             names.join(","),
             t.map(|t| t.restore_from().join(" ")).unwrap_or_default(),
             t.and_then(|t| t.keep_until).map(|_| "yes").unwrap_or_default().to_owned(),
+            t.map(|_| seen::word(&drills)).unwrap_or_default(),
         ]);
     }
     if all.is_empty() {
@@ -67,7 +80,7 @@ pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
     exit::DONE
 }
 
-fn as_json(e: &Entry) -> serde_json::Value {
+fn as_json(e: &Entry, drills: &[Seen]) -> serde_json::Value {
     let (manifest, tags) = match &e.state {
         State::Set { manifest, tags } => (Some(manifest), Some(tags)),
         State::Newer { .. } | State::Partial | State::Damaged { .. } | State::Foreign => (None, None),
@@ -81,6 +94,7 @@ fn as_json(e: &Entry) -> serde_json::Value {
         "id": e.name, "dir": e.dir, "at": e.at, "state": e.state.word(), "why": why,
         "tags": manifest.map(|m| &m.tags), "window": manifest.and_then(|m| m.window.as_ref()),
         "restore_from": tags.map(|t| t.restore_from()),
+        "drills": drills.iter().map(|s| json!({ "drill": s.drill, "genuine": s.genuine })).collect::<Vec<_>>(),
     })
 }
 
@@ -93,7 +107,8 @@ pub fn show(config: &Config, args: &cli::One, out: Out) -> u8 {
         Ok(e) => e,
         Err(p) => return out.problem(&p),
     };
-    out.object("entry", &as_json(&e));
+    let drills = seen::of_set(config, &e);
+    out.object("entry", &as_json(&e, &drills));
     out.say(format!("{}  {}  {}", e.state.word().to_uppercase(), e.name, e.dir.display()));
     match &e.state {
         State::Set { manifest, tags } => {
@@ -109,6 +124,10 @@ pub fn show(config: &Config, args: &cli::One, out: Out) -> u8 {
             }
             for (k, v) in &manifest.tags {
                 out.say(format!("  {k} = {v}"));
+            }
+            out.say(format!("  drills: {}", seen::word(&drills)));
+            for s in drills.iter().filter(|s| s.genuine && !s.drill.passed) {
+                out.say(format!("    {}: {}", crate::when(s.drill.ended_at), s.drill.why));
             }
         }
         State::Damaged { why } => out.say(format!("  {why}")),

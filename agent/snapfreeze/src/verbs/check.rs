@@ -28,6 +28,9 @@ pub async fn check(config: &Config, args: &cli::Check, out: Out) -> u8 {
     host(config, &mut lines);
     instances(config, args, &mut lines);
     restore(config, &mut lines);
+    if let Some(text) = super::drill::interrupted(&config.dirs.state) {
+        line(&mut lines, "drill", Level::Warn, text);
+    }
     age(config, args, &mut lines);
     lines.extend(others::look(Path::new("/")));
     azure_backup(config, &mut lines);
@@ -179,6 +182,7 @@ fn places(config: &Config, args: &cli::Check, i: &engine::Instance, by: protocol
     };
     lines.extend(guard::look(sets(config, args), &i.name, &places));
     lines.extend(super::journals::check(config, &i.name));
+    lines.push(super::drill::seen::check(config, &i.name));
     let wanted = layout::wanted(&[InstancePlaces { instance: i.name.clone(), places, facts: None }]);
     let seen = match layout::read(config, &wanted) {
         Ok(l) => l,

@@ -53,6 +53,7 @@ pages!(
     "Catalogue.UnknownId",
     "Catalogue.Damaged",
     "Restore.Failed",
+    "Drill.Failed",
     "Journals.ShipFailed",
     "Internal",
 );

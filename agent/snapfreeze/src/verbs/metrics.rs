@@ -50,6 +50,13 @@ pub async fn metrics(config: &Config, args: &cli::Metrics, out: Out) -> u8 {
             at.0 / 1000
         );
     }
+    if let Some(at) = super::drill::seen::last_passed(config) {
+        let _ = writeln!(
+            t,
+            "# HELP snapfreeze_last_drill_passed_timestamp_seconds When a backup last came back in a drill\n# TYPE snapfreeze_last_drill_passed_timestamp_seconds gauge\nsnapfreeze_last_drill_passed_timestamp_seconds {}",
+            at.0 / 1000
+        );
+    }
     let Some(path) = &args.textfile else {
         let _ = std::io::stdout().write_all(t.as_bytes());
         return exit::DONE;

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod catalogue;
 pub mod check;
 pub mod diagnose;
+pub mod drill;
 pub mod facts;
 pub mod freeze;
 mod guard;

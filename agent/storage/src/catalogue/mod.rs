@@ -5,12 +5,14 @@
 //! snapfreeze-host.json   what a restore must recreate: layout, owners, databases, versions, key ids (`host`)
 //! files.jsonl            every file with size and SHA-256, written after the thaw (`files`)
 //! data/…                 the sources below their absolute paths
+//! drills/…               what drills of the set have shown, signed (`drills`)
 //! PARTIAL                there while the set is being removed
 //! ```
 //!
 //! A manifest is written before the freeze, `pending`; a crash leaves it so, and pending is never held. `retain` is the
 //! pure rule for what `prune` may delete.
 
+pub mod drills;
 pub mod files;
 pub mod host;
 pub mod manifest;

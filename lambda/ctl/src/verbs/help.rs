@@ -51,6 +51,7 @@ pages!(
     "Catalogue.UnknownId",
     "Catalogue.Damaged",
     "Restore.Failed",
+    "Drill.Failed",
     "Journals.ShipFailed",
     "Internal",
 );

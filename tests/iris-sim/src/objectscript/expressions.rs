@@ -7,6 +7,13 @@ use super::syntax::{Arg, Expr, Op, Place};
 impl Parser {
     pub(super) fn place(&mut self) -> Parsed<Place> {
         let global = self.eat('^');
+        let at = if global && self.eat('|') {
+            let at = self.expr()?;
+            self.expect('|')?;
+            Some(Box::new(at))
+        } else {
+            None
+        };
         let from = self.at;
         self.eat('%');
         while self.peek().is_some_and(|c| c.is_alphanumeric() || (global && c == '.')) {
@@ -23,7 +30,7 @@ impl Parser {
         } else {
             Vec::new()
         };
-        Ok(Place { global, name, subscripts })
+        Ok(Place { global, at, name, subscripts })
     }
 
     pub(super) fn expr(&mut self) -> Parsed<Expr> {

@@ -190,7 +190,7 @@ impl Interpreter {
                 for place in places {
                     let key = self.key(place)?;
                     if place.global {
-                        self.set_global(key, None)?;
+                        self.set_global(place, key, None)?;
                     } else {
                         let below = format!("{key}(");
                         let inside = format!("{},", key.trim_end_matches(')'));
@@ -282,7 +282,7 @@ impl Interpreter {
     pub fn put(&mut self, place: &Place, value: Value) -> Eval<()> {
         let key = self.key(place)?;
         if place.global {
-            self.set_global(key, Some(value.text()))
+            self.set_global(place, key, Some(value.text()))
         } else {
             self.variables.insert(key, value);
             Ok(())
@@ -291,7 +291,7 @@ impl Interpreter {
 
     pub fn read(&mut self, place: &Place) -> Eval<Value> {
         let key = self.key(place)?;
-        match self.look(place.global, &key)? {
+        match self.look(place, &key)? {
             Some(value) => Ok(value),
             None => Err(Stop::Error(format!("<UNDEFINED> *{key}"))),
         }
@@ -300,7 +300,7 @@ impl Interpreter {
     /// The value of a variable, if it has one.
     pub fn read_maybe(&mut self, place: &Place) -> Eval<Option<Value>> {
         let key = self.key(place)?;
-        self.look(place.global, &key)
+        self.look(place, &key)
     }
 
     /// Whether something lies below a local variable.
@@ -310,17 +310,17 @@ impl Interpreter {
         Ok(self.variables.keys().any(|k| k.starts_with(&below)))
     }
 
-    fn look(&mut self, global: bool, key: &str) -> Eval<Option<Value>> {
-        if !global {
+    fn look(&mut self, place: &Place, key: &str) -> Eval<Option<Value>> {
+        if !place.global {
             return Ok(self.variables.get(key).cloned());
         }
-        let sfn = self.sfn();
+        let sfn = self.sfn(place)?;
         let json = self.done(proto::Op::Get { sfn, key: key.to_string() })?;
         Ok(json.as_str().map(Value::from))
     }
 
-    fn set_global(&mut self, key: String, value: Option<String>) -> Eval<()> {
-        let sfn = self.sfn();
+    fn set_global(&mut self, place: &Place, key: String, value: Option<String>) -> Eval<()> {
+        let sfn = self.sfn(place)?;
         self.done(proto::Op::Set { sfn, key, value }).map(|_| ())
     }
 
@@ -329,9 +329,18 @@ impl Interpreter {
         self.ask(op)?.map_err(Stop::Error)
     }
 
-    /// The database of the namespace's globals.
-    fn sfn(&self) -> u16 {
-        self.cfg.namespace(&self.namespace).map_or(0, |(sfn, _)| sfn)
+    /// The database of the namespace's globals, or of the one that an extended reference names: `^^directory` is an implied
+    /// namespace ("Using Globals", Extended References).
+    fn sfn(&mut self, place: &Place) -> Eval<u16> {
+        let Some(at) = &place.at else {
+            return Ok(self.cfg.namespace(&self.namespace).map_or(0, |(sfn, _)| sfn));
+        };
+        let at = self.eval(at)?.text();
+        let cfg = crate::config::Config::load(&self.cfg.dir).unwrap_or_else(|_| self.cfg.clone());
+        match at.strip_prefix("^^") {
+            Some(dir) => cfg.database(dir).map(|(sfn, _)| sfn).ok_or_else(|| Stop::Error(format!("<DIRECTORY> *{dir}"))),
+            None => cfg.namespace(&at).map(|(sfn, _)| sfn).ok_or_else(|| Stop::Error(format!("<NAMESPACE> *{at}"))),
+        }
     }
 
     /// `name(1,"a")`, with numbers in canonical form.

@@ -65,6 +65,8 @@ pub enum Op {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     pub global: bool,
+    /// Of an extended reference `^|"…"|name`: a namespace, or `^^directory`.
+    pub at: Option<Box<Expr>>,
     pub name: String,
     pub subscripts: Vec<Expr>,
 }

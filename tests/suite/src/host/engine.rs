@@ -146,6 +146,11 @@ impl Sim {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
+    /// Another instance beside it, down.
+    pub fn install_another(&self, name: &str) {
+        self.admin("install", &["--name", name, "--max-life", "1500", "--blocks", "256", "--databases", "1"]);
+    }
+
     pub fn ctl(&self, settings: &[&str]) {
         let mut args = vec!["IRIS"];
         args.extend(settings);

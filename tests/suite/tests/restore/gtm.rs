@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use suite::gtm::GtmDb;
 use suite::host::{Engine, Host, Setup, sleep_ms};
 
-struct Stage {
-    host: Host,
-    to: PathBuf,
+pub struct Stage {
+    pub host: Host,
+    pub to: PathBuf,
 }
 
 fn stage(test: &str) -> Option<Stage> {
-    let setup = Setup { hold_ms: 3_000, ..Setup::default() };
+    stage_with(test, "")
+}
+
+pub fn stage_with(test: &str, more: &str) -> Option<Stage> {
+    let setup = Setup { hold_ms: 3_000, more: more.into(), ..Setup::default() };
     let host = Host::gtm(setup, test)?;
     let to = host.disk.path().join("sets");
     Some(Stage { host, to })

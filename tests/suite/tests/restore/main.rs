@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
 mod bed;
+mod drill;
 mod gtm;
 mod iris;
 mod judge;

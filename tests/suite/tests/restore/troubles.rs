@@ -201,7 +201,7 @@ fn a_torn_image_is_found_by_the_integrity_check_and_never_shown_to_users() {
 }
 
 /// Writes a file's new checksum into the set's list, and the list's into its manifest.
-fn relist(set: &std::path::Path, changed: &std::path::Path) {
+pub fn relist(set: &std::path::Path, changed: &std::path::Path) {
     let sum = |p: &std::path::Path| {
         let out = Command::new("sha256sum").arg(p).output().expect("sha256sum");
         String::from_utf8_lossy(&out.stdout)[..64].to_owned()

@@ -48,32 +48,46 @@ impl Iris {
     }
 
     pub(super) fn add_database(&self, name: &str, dir: &Path) -> Result<String, Failed> {
-        let (n, at) = (literal(name)?, dir_literal(dir)?);
-        let reply = self.script(ASK_MS, |s| {
-            s.ask("THERE", &format!("##class(Config.Databases).Exists({n})"));
-            s.line(&format!("set sfp(\"Directory\")={at}"));
-            s.line("set sfs=1");
-            s.line(&format!("set:sfv'=1 sfs=##class(Config.Databases).Create({n},.sfp)"));
-            s.say("SC", "$select(sfs:1,1:0)");
-            s.say("TEXT", "$select(sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))");
-        })?;
-        status(&reply, &format!("configure database {name}"))?;
-        Ok(if reply.get("THERE") == "1" { "it is configured".into() } else { format!("configured as {name}") })
+        let at = dir_literal(dir)?;
+        let there = self.configure("Config.Databases", name, &[("Directory", at)])?;
+        Ok(if there { "it is configured".into() } else { format!("configured as {name}") })
     }
 
     pub(super) fn add_namespace(&self, name: &str, database: &str) -> Result<String, Failed> {
-        let (n, d) = (literal(name)?, literal(database)?);
+        let d = literal(database)?;
+        let there = self.configure("Config.Namespaces", name, &[("Globals", d.clone()), ("Routines", d)])?;
+        Ok(if there { "it is configured".into() } else { format!("namespace {name} shows {database}") })
+    }
+
+    /// `Create(name, .properties)` unless `Exists(name)`; whether it was there. The values are literals.
+    fn configure(&self, class: &str, name: &str, properties: &[(&str, String)]) -> Result<bool, Failed> {
+        let n = literal(name)?;
         let reply = self.script(ASK_MS, |s| {
-            s.ask("THERE", &format!("##class(Config.Namespaces).Exists({n})"));
-            s.line(&format!("set sfp(\"Globals\")={d}"));
-            s.line(&format!("set sfp(\"Routines\")={d}"));
+            s.ask("THERE", &format!("##class({class}).Exists({n})"));
+            for (property, value) in properties {
+                s.line(&format!("set sfp(\"{property}\")={value}"));
+            }
             s.line("set sfs=1");
-            s.line(&format!("set:sfv'=1 sfs=##class(Config.Namespaces).Create({n},.sfp)"));
+            s.line(&format!("set:sfv'=1 sfs=##class({class}).Create({n},.sfp)"));
             s.say("SC", "$select(sfs:1,1:0)");
             s.say("TEXT", "$select(sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))");
         })?;
-        status(&reply, &format!("configure namespace {name}"))?;
-        Ok(if reply.get("THERE") == "1" { "it is configured".into() } else { format!("namespace {name} shows {database}") })
+        status(&reply, &format!("configure {name}"))?;
+        Ok(reply.get("THERE") == "1")
+    }
+
+    /// The file stays.
+    pub(super) fn delete_database(&self, name: &str) -> Result<String, Failed> {
+        let n = literal(name)?;
+        let reply = self.script(ASK_MS, |s| {
+            s.ask("THERE", &format!("##class(Config.Databases).Exists({n})"));
+            s.line("set sfs=1");
+            s.line(&format!("set:sfv=1 sfs=##class(Config.Databases).Delete({n})"));
+            s.say("SC", "$select(sfs:1,1:0)");
+            s.say("TEXT", "$select(sfs:\"\",1:$SYSTEM.Status.GetErrorText(sfs))");
+        })?;
+        status(&reply, &format!("delete {name} from the configuration"))?;
+        Ok(if reply.get("THERE") == "1" { "deleted from the configuration".into() } else { "it is not configured".into() })
     }
 
     /// `SilentIntegrityCheck(file, dirlist)`: its report goes to a file of ours, its answer is the status.

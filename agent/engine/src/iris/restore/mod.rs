@@ -8,12 +8,14 @@
 mod databases;
 mod journals;
 mod power;
+mod sentinel;
 
 use super::Iris;
 use super::script::{Reply, Script, nonce};
 use crate::Error;
-use crate::restore::{Failed, Restorer, Say};
+use crate::restore::{Failed, Restorer, Say, Sentinel};
 use doors::clock::boot_now;
+use protocol::WallMs;
 use recovery::{Action, Database, Found, JournalFile};
 use std::path::{Path, PathBuf};
 
@@ -87,16 +89,26 @@ impl Restorer for Iris {
             Action::Mount { dir } => self.mount(dir),
             Action::AddDatabase { name, dir } => self.add_database(name, dir),
             Action::AddNamespace { name, database } => self.add_namespace(name, database),
+            Action::DeleteDatabase { name } => self.delete_database(name),
             Action::RestoreJournals { first, last, locations, select } => {
                 self.restore_journals(first, last.as_deref(), locations, select, say)
             }
             Action::CheckIntegrity { dirs } => self.check_integrity(dirs, say),
             Action::KeepAside { .. }
             | Action::Copy { .. }
+            | Action::RemovePlace { .. }
             | Action::Rundown { .. }
             | Action::RollForward { .. }
             | Action::JournalingOn { .. } => Err(Failed::new(format!("{} is no step of this engine", action.word()))),
         }
+    }
+
+    fn write_sentinel(&self, sentinel: &Sentinel, now: WallMs) -> Result<(), Failed> {
+        self.set_sentinel(sentinel, now)
+    }
+
+    fn read_sentinel(&self, sentinel: &Sentinel, copy: &Path, _: &Path) -> Result<Option<WallMs>, Failed> {
+        self.get_sentinel(sentinel, copy)
     }
 }
 

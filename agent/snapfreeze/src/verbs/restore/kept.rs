@@ -55,6 +55,7 @@ pub fn read(entry: &Entry, name: &InstanceName) -> Result<Kept, Problem> {
         engine,
         instance: name.clone(),
         marks: tags.instances.iter().find(|i| i.instance == *name).map(|i| i.marks.clone()).unwrap_or_default(),
+        frozen_at: tags.frozen_at,
         databases,
         wij,
         journals: below(journal_dirs).into_iter().filter(is_journal).collect(),

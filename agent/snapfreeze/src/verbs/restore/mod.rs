@@ -1,9 +1,9 @@
 //! `restore plan`, `run`, `resume`, `abandon`: the planner is `recovery`, the engine's steps are `engine::restore`, files are
 //! moved by `storage::place`; here they are brought together. `record.rs` is what makes a run survive a crash.
 
-mod kept;
-mod record;
-mod run;
+pub mod kept;
+pub mod record;
+pub mod run;
 
 use crate::cli;
 use crate::config::Config;
@@ -107,14 +107,14 @@ fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Pro
     let wish = wish(args, run)?;
     look(&kept, &wish, &mut found)?;
     if kept.engine != "gtm" {
-        found.shipped = shipped(config, args, &name)?;
+        found.shipped = shipped(config, args.journals.as_deref(), &name)?;
     }
     recovery::plan(&kept, &found, &wish).map_err(|all| impossible(&all))
 }
 
 /// Journals that were saved elsewhere, each compared with its checksums.
-fn shipped(config: &Config, args: &cli::RestoreWish, name: &InstanceName) -> Result<Vec<KeptFile>, Problem> {
-    let Some(to) = args.journals.as_deref().or(config.journals.ship_to.as_deref()) else { return Ok(Vec::new()) };
+pub fn shipped(config: &Config, journals: Option<&Path>, name: &InstanceName) -> Result<Vec<KeptFile>, Problem> {
+    let Some(to) = journals.or(config.journals.ship_to.as_deref()) else { return Ok(Vec::new()) };
     let dir = super::journals::shipped_dir(to, name);
     let bad = |why: String| {
         Problem::new(Code::RestoreImpossible, why).next("leave the shipped journals out (--journals to an empty directory), or mend them")
@@ -128,7 +128,7 @@ fn shipped(config: &Config, args: &cli::RestoreWish, name: &InstanceName) -> Res
     Ok(index.files.iter().map(file).collect())
 }
 
-fn instance(entry: &Entry, wanted: Option<&InstanceName>) -> Result<InstanceName, Problem> {
+pub fn instance(entry: &Entry, wanted: Option<&InstanceName>) -> Result<InstanceName, Problem> {
     let names: Vec<&InstanceName> = entry.tags().map(|t| t.instances.iter().map(|i| &i.instance).collect()).unwrap_or_default();
     let known = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match (wanted, names.as_slice()) {
@@ -140,7 +140,7 @@ fn instance(entry: &Entry, wanted: Option<&InstanceName>) -> Result<InstanceName
     }
 }
 
-fn restorer(config: &Config, name: &InstanceName) -> Result<Box<dyn Restorer>, Problem> {
+pub fn restorer(config: &Config, name: &InstanceName) -> Result<Box<dyn Restorer>, Problem> {
     let all = crate::instances::configs(config)?;
     let Some(one) = all.into_iter().find(|c| c.name() == name) else {
         return Err(Problem::new(Code::RestoreImpossible, format!("no instance {name} is known on this host"))
@@ -183,7 +183,7 @@ fn wish(args: &cli::RestoreWish, run: &str) -> Result<Wish, Problem> {
     Ok(Wish { run: run.into(), scope, until, into, online: args.online, even_if_not_held: args.even_if_not_held })
 }
 
-fn plain(path: &Path) -> PathBuf {
+pub fn plain(path: &Path) -> PathBuf {
     match path.to_string_lossy().trim_end_matches('/') {
         "" => "/".into(),
         t => t.into(),
@@ -230,7 +230,7 @@ fn database_files(dir: &Path) -> Vec<PathBuf> {
     out
 }
 
-fn impossible(all: &[Missing]) -> Problem {
+pub fn impossible(all: &[Missing]) -> Problem {
     let what: Vec<&str> = all.iter().map(|m| m.what.as_str()).collect();
     let next: Vec<&str> = all.iter().map(|m| m.next.as_str()).collect();
     Problem::new(Code::RestoreImpossible, what.join("; ")).next(next.join("; "))

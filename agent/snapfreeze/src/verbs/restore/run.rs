@@ -132,7 +132,7 @@ fn until_the_start(action: Action, record: &Record) -> Action {
     }
 }
 
-fn act(engine: &dyn Restorer, action: &Action, out: Out) -> Result<String, Failed> {
+pub fn act(engine: &dyn Restorer, action: &Action, out: Out) -> Result<String, Failed> {
     let plain = |e: place::Error| Failed::new(crate::chain(&e));
     match action {
         Action::KeepAside { files, to } => {
