@@ -13,7 +13,7 @@
 use crate::wire::{MARKER, MARKER_MAX};
 use crate::{BackupId, Code};
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
+use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -113,6 +113,19 @@ pub fn pack(line: &str) -> String {
     format!("{PACKED}{}", BASE64.encode(miniz_oxide::deflate::compress_to_vec(line.as_bytes(), 9)))
 }
 
+/// A text as one word of letters, digits, `-` and `_`, such as an argument that crosses a cloud.
+pub fn to_word(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 9))
+}
+
+/// The other way round.
+pub fn from_word(word: &str) -> Result<String, BadAnswer> {
+    let damaged = |why: String| BadAnswer::Damaged(format!("no such word: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(word.trim()).map_err(|e| damaged(e.to_string()))?;
+    let plain = miniz_oxide::inflate::decompress_to_vec_with_limit(&bytes, UNPACKED_MAX).map_err(|e| damaged(e.to_string()))?;
+    String::from_utf8(plain).map_err(|e| damaged(e.to_string()))
+}
+
 fn unpacked(line: &str) -> Result<std::borrow::Cow<'_, str>, BadAnswer> {
     let Some(text) = line.strip_prefix(PACKED) else { return Ok(line.into()) };
     let damaged = |why: String| BadAnswer::Damaged(format!("packed: {why}"));
@@ -159,6 +172,16 @@ mod tests {
         assert!(matches!(a.whole::<serde_json::Value>("window"), Err(BadAnswer::Kind { .. })));
         let cut = two(&body).replace("\"x\":3", "\"x\":4");
         assert_eq!(read(&cut, Some(id())), Err(BadAnswer::Cut));
+    }
+
+    #[test]
+    fn a_word_is_its_text_again_and_nonsense_is_an_error() {
+        for text in ["", "{\"a\": \"ü\"}", &"x".repeat(5_000)] {
+            let word = to_word(text);
+            assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{word}");
+            assert_eq!(from_word(&word).unwrap(), text);
+        }
+        assert!(from_word("!").is_err() && from_word("AAAA").is_err() && from_word(&to_word(&"0".repeat(300_000))).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::outcome::{InstanceMarks, Verdict, Window};
 use crate::{BackupId, Code, InstanceName, WallMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// `POST /v1/freezes`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +198,18 @@ pub struct VolumeFacts {
     pub mounts: Vec<String>,
     /// `install`, `cpf`, `keys`, `data`, `wij`, `journal`, `altjournal`, `database`, `external`.
     pub roles: Vec<String>,
+}
+
+/// `snapfreeze restore mount`: volumes of a cloud set as a set of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReply {
+    pub id: BackupId,
+    /// Of the set on the host.
+    pub dir: PathBuf,
+    /// Mount point of the backup's host -> device.
+    pub mounts: BTreeMap<String, String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
 }
 
 /// `snapfreeze backup`: the verdict and everything that a catalogue elsewhere needs to settle the set.

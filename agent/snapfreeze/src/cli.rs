@@ -208,6 +208,8 @@ impl Verb {
             Self::Status(a) => a.id,
             Self::Facts(a) => a.id,
             Self::Backup(a) => a.id,
+            Self::Restore(Restore { of: RestoreOf::Mount(a) }) => Some(a.id),
+            Self::Restore(Restore { of: RestoreOf::Unmount { id } }) => Some(*id),
             Self::Hook(Hook { of: HookOf::Dlm { execution_id, .. } }) => execution_id.parse().ok(),
             _ => None,
         }
@@ -431,6 +433,24 @@ pub enum RestoreOf {
     },
     /// Give up the run that was interrupted; nothing is put back
     Abandon,
+    /// Volumes made of a cloud set become a set of this host: mounted read-only, LVM imported, their files listed
+    #[command(
+        after_help = "`snapfreezectl restore` makes and attaches the volumes, and runs this.\n\nExample:\n  snapfreeze restore mount ID --set Z… --volume vol-0123456789abcdef0 --volume vol-0fedcba9876543210"
+    )]
+    Mount(MountArgs),
+    /// The other way round; the volumes stay
+    Unmount { id: BackupId },
+}
+
+#[derive(Args, Debug)]
+pub struct MountArgs {
+    pub id: BackupId,
+    /// What the snapshots' tags say of the set, packed by `snapfreezectl restore`
+    #[arg(long)]
+    pub set: String,
+    /// Each volume by its cloud name (vol-…, lun:3) or its device
+    #[arg(long = "volume", value_name = "VOLUME", required = true)]
+    pub volumes: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -44,6 +44,13 @@ pub struct Config {
     pub azure_backup: AzureBackup,
     pub journals: Journals,
     pub drill: Drill,
+    pub restore: Restore,
+}
+
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// Of udev's links to disks.
+    pub disks: PathBuf,
 }
 
 /// Restores on trial.
@@ -226,6 +233,7 @@ struct Raw {
     azure_backup: RawAzureBackup,
     journals: RawJournals,
     drill: RawDrill,
+    restore: RawRestore,
 }
 
 #[derive(Deserialize)]
@@ -300,6 +308,12 @@ struct RawAzureBackup {
 struct RawJournals {
     ship_to: Option<PathBuf>,
     max_age: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawRestore {
+    disks: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -454,6 +468,7 @@ impl Raw {
             azure_backup: AzureBackup { dir: azure_dir, hold_ms: azure_hold_ms },
             journals: Journals { ship_to: self.journals.ship_to, max_age: journals_max_age },
             drill,
+            restore: Restore { disks: self.restore.disks.unwrap_or_else(|| "/dev/disk".into()) },
         })
     }
 }

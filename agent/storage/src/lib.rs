@@ -24,6 +24,7 @@
 pub mod catalogue;
 pub mod cover;
 pub mod fsfreeze;
+pub mod image;
 mod ioctl;
 pub mod layout;
 pub mod place;

@@ -27,7 +27,7 @@ const SPARE_MS: u64 = 100;
 pub async fn backup(config: &Config, args: &cli::Backup, out: Out) -> u8 {
     let caller = Caller::new(config).by(&args.by);
     let id = args.id.unwrap_or_else(new_id);
-    let ready = match prepare(config, args, id, &caller).await {
+    let ready = match prepare(config, args, id, &caller, out).await {
         Ok(r) => r,
         Err(p) => return out.fail(Some(id), &p),
     };

@@ -82,6 +82,10 @@ pub async fn gather(config: &Config, id: Option<BackupId>, hold_ms: Option<u64>,
             problems.retain(|p| p.code != Code::RefusedAlreadyFrozen); // by this very backup
         }
         problems.extend(layout::in_the_cloud(&host.layout).err());
+        if let Some(id) = id {
+            // Where it cannot be written a restore asks a person; that is no reason to have no backup.
+            super::restore::image::leave(id, &host).await;
+        }
         volumes = layout::volumes(&host.layout);
     }
     Ok(Facts {

@@ -4,6 +4,7 @@ use crate::caller::Caller;
 use crate::cli;
 use crate::config::{self, Config, HelperCovers};
 use crate::layout::{self, HostLayout};
+use crate::out::Out;
 use doors::clock::wall_now;
 use doors::exec::Program;
 use protocol::outcome::InstanceMarks;
@@ -37,7 +38,7 @@ pub struct Ready {
 }
 
 /// Everything that can fail, before anything is frozen.
-pub async fn prepare(config: &Config, args: &cli::Backup, id: BackupId, caller: &Caller<'_>) -> Result<Ready, Problem> {
+pub async fn prepare(config: &Config, args: &cli::Backup, id: BackupId, caller: &Caller<'_>, out: Out) -> Result<Ready, Problem> {
     let rules =
         config.window.rules(args.hold).map_err(|e| Problem::new(Code::RefusedHold, e.to_string()).next("ask for a shorter hold"))?;
     let words = helper(config, args)?;
@@ -72,6 +73,10 @@ pub async fn prepare(config: &Config, args: &cli::Backup, id: BackupId, caller: 
     if is_helper {
         // What a set of all volumes has; a helper that takes others says so in the tags that it writes.
         tags.set_size = u32::try_from(volumes.len()).unwrap_or(u32::MAX).max(1);
+    }
+    if is_helper {
+        let bad = super::restore::image::leave(id, &host).await;
+        bad.iter().for_each(|b| out.note(format!("{b}: a restore will need a person")));
     }
     let ready = Ready { id, snapshotter: s, plan: Arc::new(plan), tags, volumes, sync: None };
     match write_before(&ready, &host, is_helper.then_some(&cover.sync)) {

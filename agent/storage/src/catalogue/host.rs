@@ -18,6 +18,9 @@ pub struct HostFile {
     pub layout: Layout,
     /// From the engines, per instance: databases, namespaces, versions, key ids. Ours to keep, not to understand.
     pub instances: serde_json::Value,
+    /// Of a copy on a volume of a cloud set: where its file system was mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<std::path::PathBuf>,
 }
 
 impl HostFile {
@@ -36,6 +39,7 @@ impl HostFile {
             system: format!("{} {}; {}", word(uname.sysname()), word(uname.release()), pretty.trim_matches('"')),
             layout,
             instances,
+            mount: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `restore plan`, `run`, `resume`, `abandon`: the planner is `recovery`, the engine's steps are `engine::restore`, files are
 //! moved by `storage::place`; here they are brought together. `record.rs` is what makes a run survive a crash.
 
+pub mod image;
 pub mod kept;
 pub mod record;
 pub mod run;
@@ -26,6 +27,8 @@ pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
         cli::RestoreOf::Run { wish, yes } => begin(config, wish, *yes, out),
         cli::RestoreOf::Resume { yes } => resume(config, *yes, out),
         cli::RestoreOf::Abandon => abandon(config, out),
+        cli::RestoreOf::Mount(a) => return image::mount(config, a, out),
+        cli::RestoreOf::Unmount { id } => return image::unmount(config, *id, out),
     };
     done.unwrap_or_else(|p| out.problem(&p))
 }
@@ -99,7 +102,7 @@ fn abandon(config: &Config, out: Out) -> Result<u8, Problem> {
 
 /// Everything that can fail, before anything is changed.
 fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Problem> {
-    let entry = dirs(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))?;
+    let entry = find(config, &args.place, &args.id)?;
     let name = instance(&entry, args.instance.as_ref())?;
     let kept = kept::read(&entry, &name)?;
     let restorer = restorer(config, &name)?;
@@ -110,6 +113,17 @@ fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Pro
         found.shipped = shipped(config, args.journals.as_deref(), &name)?;
     }
     recovery::plan(&kept, &found, &wish).map_err(|all| impossible(&all))
+}
+
+/// In the catalogue, or among the volumes of a cloud set that are mounted here.
+fn find(config: &Config, place: &cli::Where, id: &str) -> Result<Entry, Problem> {
+    let images = image::dirs(config);
+    let all = match (dirs(config, place), images) {
+        (Ok(d), images) => d.into_iter().chain(images).collect(),
+        (Err(_), Some(images)) => vec![images],
+        (Err(p), None) => return Err(p),
+    };
+    store::find(&all, id).map_err(|e| e.problem())
 }
 
 /// Journals that were saved elsewhere, each compared with its checksums.
