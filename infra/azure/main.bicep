@@ -80,6 +80,18 @@ resource hostRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   }
 }
 
+// For people who run snapfreezectl restore; assigned by hand.
+resource restoreRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(subscription().id, 'snapfreeze restore')
+  properties: {
+    roleName: 'snapfreeze restore'
+    description: roles.restore.description
+    type: 'CustomRole'
+    permissions: [{ actions: roles.restore.actions }]
+    assignableScopes: [subscription().id]
+  }
+}
+
 module jobs 'jobs.bicep' = {
   name: 'snapfreeze-${policyName}'
   scope: resourceGroup(resourceGroupName)

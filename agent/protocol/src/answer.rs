@@ -113,15 +113,19 @@ pub fn pack(line: &str) -> String {
     format!("{PACKED}{}", BASE64.encode(miniz_oxide::deflate::compress_to_vec(line.as_bytes(), 9)))
 }
 
+/// Begins a word: no option does.
+const WORD: char = 'w';
+
 /// A text as one word of letters, digits, `-` and `_`, such as an argument that crosses a cloud.
 pub fn to_word(text: &str) -> String {
-    URL_SAFE_NO_PAD.encode(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 9))
+    format!("{WORD}{}", URL_SAFE_NO_PAD.encode(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 9)))
 }
 
 /// The other way round.
 pub fn from_word(word: &str) -> Result<String, BadAnswer> {
     let damaged = |why: String| BadAnswer::Damaged(format!("no such word: {why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(word.trim()).map_err(|e| damaged(e.to_string()))?;
+    let word = word.trim().strip_prefix(WORD).ok_or_else(|| damaged(format!("it does not begin with {WORD}")))?;
+    let bytes = URL_SAFE_NO_PAD.decode(word).map_err(|e| damaged(e.to_string()))?;
     let plain = miniz_oxide::inflate::decompress_to_vec_with_limit(&bytes, UNPACKED_MAX).map_err(|e| damaged(e.to_string()))?;
     String::from_utf8(plain).map_err(|e| damaged(e.to_string()))
 }
@@ -181,7 +185,12 @@ mod tests {
             assert!(word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{word}");
             assert_eq!(from_word(&word).unwrap(), text);
         }
-        assert!(from_word("!").is_err() && from_word("AAAA").is_err() && from_word(&to_word(&"0".repeat(300_000))).is_err());
+        assert!(
+            from_word("!").is_err()
+                && from_word("AAAA").is_err()
+                && from_word("wAAAA").is_err()
+                && from_word(&to_word(&"0".repeat(300_000))).is_err()
+        );
     }
 
     #[test]

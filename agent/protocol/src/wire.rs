@@ -212,6 +212,19 @@ pub struct ImageReply {
     pub notes: Vec<String>,
 }
 
+/// `snapfreeze restore plan` and `run`, as a caller across a cloud hears them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreReply {
+    pub id: BackupId,
+    pub instance: InstanceName,
+    /// A sentence each, in their order.
+    pub steps: Vec<String>,
+    pub notes: Vec<String>,
+    pub done: bool,
+    /// Where what was there is kept.
+    pub aside: Vec<PathBuf>,
+}
+
 /// `snapfreeze backup`: the verdict and everything that a catalogue elsewhere needs to settle the set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupReply {

@@ -210,6 +210,7 @@ fn gtm(kept: &Kept, found: &Found, run: &str, place: &Path, lacks: &mut Lacks) -
         scope: Scope::System(WijUse::OfBackup),
         until: Until::End,
         into: copies.iter().cloned().collect(),
+        everything: false,
         online: false,
         // Said above, as a lack of its own.
         even_if_not_held: true,

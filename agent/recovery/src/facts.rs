@@ -24,6 +24,9 @@ pub struct Kept {
     pub databases: Vec<KeptDatabase>,
     pub wij: Vec<KeptFile>,
     pub journals: Vec<KeptFile>,
+    /// What else the set holds of the instance: configuration, the manager's directory, keys, programs.
+    #[serde(default)]
+    pub others: Vec<KeptFile>,
     /// The set holds a file of encryption keys.
     pub has_keys: bool,
 }

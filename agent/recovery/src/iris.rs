@@ -1,9 +1,11 @@
 //! The vendor's three procedures ("Data Integrity Guide", Restoring from External Backup; the backup articles of InterSystems
 //! Japan), as steps.
 
+mod steps;
+
 use crate::facts::{Found, Kept, KeptDatabase, KeptFile};
 use crate::journals::{self, JournalFile};
-use crate::step::{Action, Cost, Missing, Plan, Step, Undo};
+use crate::step::{Action, Missing, Plan, Step, Undo};
 use crate::wish::{Scope, Until, WijUse, Wish};
 use protocol::Verdict;
 use std::collections::BTreeMap;
@@ -17,13 +19,18 @@ struct Planner<'a> {
     kept: &'a Kept,
     found: &'a Found,
     wish: &'a Wish,
+    /// Journals that lie there, and are another instance's.
+    foreign: Vec<JournalFile>,
     steps: Vec<Step>,
     warnings: Vec<String>,
     missing: Vec<Missing>,
 }
 
 pub fn plan(kept: &Kept, found: &Found, wish: &Wish) -> Result<Plan, Vec<Missing>> {
-    let mut p = Planner { kept, found, wish, steps: Vec::new(), warnings: Vec::new(), missing: Vec::new() };
+    let emptied = wish.everything.then(|| emptied(kept, found));
+    let foreign = if wish.everything { found.journals.clone() } else { Vec::new() };
+    let found = emptied.as_ref().unwrap_or(found);
+    let mut p = Planner { kept, found, wish, foreign, steps: Vec::new(), warnings: Vec::new(), missing: Vec::new() };
     p.the_set();
     p.the_instance();
     match &wish.scope {
@@ -105,6 +112,9 @@ impl Planner<'_> {
 
     /// Single databases: the others have the crash-time WIJ, so the start comes first and the copy after it.
     fn databases(&mut self, dirs: &[PathBuf]) {
+        if self.wish.everything {
+            self.lack("--everything is a whole system", "leave out --database, or --everything");
+        }
         let mut chosen = Vec::new();
         for dir in dirs {
             match self.kept.databases.iter().find(|d| d.dir == *dir) {
@@ -258,6 +268,9 @@ impl Planner<'_> {
             self.stop();
         }
         let kept = self.kept;
+        if self.wish.everything {
+            self.others_aside();
+        }
         for db in &kept.databases {
             self.keep_aside(&db.dir);
         }
@@ -266,6 +279,15 @@ impl Planner<'_> {
             self.journals_aside();
         }
         self.bring_journals();
+        if self.wish.everything {
+            let files: Vec<_> = kept.others.iter().map(|f| (f.clone(), f.was.clone())).collect();
+            if !files.is_empty() {
+                self.copy_files(
+                    files,
+                    "the instance's configuration and what else is its own: databases, namespaces, users, journal settings",
+                );
+            }
+        }
         for db in &kept.databases {
             self.copy(db, &db.dir);
         }
@@ -275,6 +297,18 @@ impl Planner<'_> {
         }
         self.integrity(kept.databases.iter().map(|d| d.dir.clone()).collect());
         self.restart();
+    }
+
+    /// What an installation brought along: it is this host's, and not the backup's.
+    fn others_aside(&mut self) {
+        let foreign: Vec<PathBuf> = self.foreign.iter().map(|j| j.path.clone()).collect();
+        for (dir, files) in by_dir(foreign) {
+            self.aside_files(files, &dir, "journals of what was installed here: they are of another instance, and would be in the way");
+        }
+        let there: Vec<PathBuf> = self.kept.others.iter().map(|f| f.was.clone()).filter(|p| self.found.is_present(p)).collect();
+        for (dir, files) in by_dir(there) {
+            self.aside_files(files, &dir, "configuration of what was installed here: the backup's takes its place");
+        }
     }
 
     fn with_wij(&mut self) {
@@ -437,116 +471,18 @@ impl Planner<'_> {
         }
         Some(from)
     }
+}
 
-    fn stop(&mut self) {
-        self.dangerous(
-            Action::Stop,
-            "nobody may write while databases are replaced; users lose their connections",
-            "the registry says that it is down",
-            Undo::By("start the instance".into()),
-        );
-    }
-
-    fn start(&mut self, why: &str) {
-        self.push(Action::StartForAdministrator, why, "it is up, and an ordinary login is refused", Undo::By(BACK.into()));
-    }
-
-    fn restart(&mut self) {
-        self.push(Action::Stop, "the administrator's start ends", "the registry says that it is down", Undo::NotNeeded);
-        self.push(Action::StartForUsers, "everything is done", "an ordinary login answers", Undo::By("stop the instance".into()));
-    }
-
-    fn integrity(&mut self, dirs: Vec<PathBuf>) {
-        self.push(
-            Action::CheckIntegrity { dirs },
-            "a database is shown to users only after its own check",
-            "the engine found no errors",
-            Undo::NotNeeded,
-        );
-    }
-
-    /// Whatever belongs to a database in `dir`.
-    fn keep_aside(&mut self, dir: &Path) {
-        let files: Vec<PathBuf> = self.found.present.iter().filter(|p| p.parent() == Some(dir)).cloned().collect();
-        self.aside_files(files, dir, "what is there may still be wanted: it is renamed, never overwritten");
-    }
-
-    /// "Move, not delete" (Data Integrity Guide). In the set's plan without WIJ this is all that happens to it.
-    fn wij_aside(&mut self) {
-        let wij = self.found.wij.clone();
-        if self.found.is_present(&wij)
-            && let Some(dir) = wij.parent()
-        {
-            self.aside_files(vec![wij.clone()], dir, "the WIJ of the crash would overwrite blocks of the restored databases");
-        }
-    }
-
-    fn aside_files(&mut self, files: Vec<PathBuf>, dir: &Path, why: &str) {
-        if files.is_empty() {
-            return;
-        }
-        let to = dir.join(format!("snapfreeze-aside-{}", self.wish.run));
-        let undo = Undo::By(format!("move the files from {} back", to.display()));
-        self.dangerous(Action::KeepAside { files, to }, why, "they lie there, and not in their old place", undo);
-    }
-
-    fn copy(&mut self, db: &KeptDatabase, to: &Path) {
-        let mut files = Vec::new();
-        for f in &db.files {
-            match f.was.strip_prefix(&db.dir) {
-                Ok(inside) => files.push((f.clone(), to.join(inside))),
-                Err(_) if to == db.dir => files.push((f.clone(), f.was.clone())),
-                Err(_) => self.missing.push(Missing::new(
-                    format!("volume {} of {} lies outside its directory", f.was.display(), db.dir.display()),
-                    "a database of several directories goes back to its own place only: leave out --into",
-                )),
-            }
-        }
-        self.copy_files(files, "the database as it was at the freeze");
-    }
-
-    fn copy_files(&mut self, files: Vec<(KeptFile, PathBuf)>, why: &str) {
-        let cost = Cost { files: files.len() as u64, bytes: files.iter().map(|f| f.0.size).sum() };
-        let undo = Undo::By("remove the copies; the set keeps its own".into());
-        self.push(Action::Copy { files }, why, "every copy has the size and the SHA-256 of the set's list", undo);
-        if let Some(s) = self.steps.last_mut() {
-            s.cost = cost;
-        }
-    }
-
-    /// What is kept aside stays on the same file system, so every copy needs its own room.
-    fn room(&mut self) {
-        let mut needs: BTreeMap<u64, (u64, &crate::Room)> = BTreeMap::new();
-        for step in &self.steps {
-            let Action::Copy { files } = &step.action else { continue };
-            for (f, to) in files {
-                if let Some(r) = self.found.room.iter().filter(|r| to.starts_with(&r.path)).max_by_key(|r| r.path.components().count()) {
-                    needs.entry(r.device).or_insert((0, r)).0 += f.size;
-                }
-            }
-        }
-        let short: Vec<Missing> = needs
-            .values()
-            .filter(|(bytes, r)| *bytes > r.free)
-            .map(|(bytes, r)| {
-                Missing::new(
-                    format!("the file system of {} has {} bytes free, the copies need {bytes}", r.path.display(), r.free),
-                    "make room, or restore into another directory (--into)",
-                )
-            })
-            .collect();
-        self.missing.extend(short);
-    }
-
-    fn push(&mut self, action: Action, why: &str, check: &str, undo: Undo) {
-        self.steps.push(Step { action, why: why.into(), check: check.into(), undo, cost: Cost::default(), dangerous: false });
-    }
-
-    fn dangerous(&mut self, action: Action, why: &str, check: &str, undo: Undo) {
-        self.push(action, why, check, undo);
-        if let Some(s) = self.steps.last_mut() {
-            s.dangerous = true;
-        }
+/// As if nothing were there but what must be kept aside: where things belong, the set says.
+fn emptied(kept: &Kept, found: &Found) -> Found {
+    let mut dirs: Vec<PathBuf> = kept.journals.iter().filter_map(|f| f.was.parent().map(Path::to_owned)).collect();
+    dirs.dedup();
+    Found {
+        journals: Vec::new(),
+        databases: Vec::new(),
+        journal_dirs: if dirs.is_empty() { found.journal_dirs.clone() } else { dirs },
+        wij: kept.wij.first().map_or_else(|| found.wij.clone(), |f| f.was.clone()),
+        ..found.clone()
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Wish {
     pub until: Until,
     /// Database directory of the backup -> the directory that it gets. Left out: its own.
     pub into: BTreeMap<PathBuf, PathBuf>,
+    /// On a host that was not the backup's: configuration and the manager's directory too, and nothing of what is there counts.
+    #[serde(default)]
+    pub everything: bool,
     /// Leave the instance up. Only for databases that no namespace shows until the last step.
     pub online: bool,
     /// Take a set that is not `held`. It may be torn: the integrity check has the word.

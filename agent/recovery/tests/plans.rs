@@ -33,6 +33,7 @@ fn kept() -> Kept {
         databases: vec![db("IRISSYS", "/iris/mgr"), db("T1", "/data/t1"), db("T2", "/data/t2")],
         wij: vec![file("/wij/IRIS.WIJ")],
         journals: vec![file("/j1/20261127.002"), file("/j1/20261127.003")],
+        others: vec![],
         has_keys: false,
     }
 }
@@ -69,7 +70,7 @@ fn found() -> Found {
 }
 
 fn wish(scope: Scope, until: Until) -> Wish {
-    Wish { run: "r1".into(), scope, until, into: Default::default(), online: false, even_if_not_held: false }
+    Wish { run: "r1".into(), scope, until, into: Default::default(), everything: false, online: false, even_if_not_held: false }
 }
 
 fn t1() -> Scope {
@@ -437,4 +438,40 @@ fn what_a_backup_lacks_fails_a_drill_and_what_this_host_lacks_refuses_it() {
         let l = of(&kept, &found);
         assert!(l.backup.is_empty() && l.here.len() == 1 && l.here[0].what.contains(what), "{what}: {l:?}");
     }
+}
+
+#[test]
+fn on_an_empty_host_the_configuration_comes_first_and_nothing_that_is_there_counts() {
+    let other = |was: &str| file(was);
+    let kept = Kept { others: vec![other("/iris/iris.cpf"), other("/iris/mgr/journal.log")], ..kept() };
+    let mut here = found();
+    here.databases.truncate(1);
+    here.present.push("/iris/iris.cpf".into());
+    let w = Wish { everything: true, ..wish(Scope::System(WijUse::OfBackup), Until::End) };
+    let p = plan(&kept, &here, &w).unwrap();
+    let aside: Vec<String> = p
+        .steps
+        .iter()
+        .filter_map(|s| if let Action::KeepAside { files, .. } = &s.action { Some(files.clone()) } else { None })
+        .flatten()
+        .map(|f| f.display().to_string())
+        .collect();
+    assert!(aside.contains(&"/j1/20261127.005".into()), "journals of what was installed: {aside:?}");
+    assert!(aside.contains(&"/iris/iris.cpf".into()) && aside.contains(&"/iris/mgr/IRIS.DAT".into()), "{aside:?}");
+    let copied: Vec<String> = p
+        .steps
+        .iter()
+        .filter_map(|s| if let Action::Copy { files } = &s.action { Some(files.clone()) } else { None })
+        .flatten()
+        .map(|(_, to)| to.display().to_string())
+        .collect();
+    for must in ["/iris/iris.cpf", "/iris/mgr/journal.log", "/wij/IRIS.WIJ", "/j1/20261127.002", "/j1/20261127.003", "/data/t2/IRIS.DAT"] {
+        assert!(copied.contains(&must.into()), "{must}: {copied:?}");
+    }
+    assert!(p.warnings.iter().all(|w| !w.contains("left as they are")), "{:?}", p.warnings);
+    let word = words(&p);
+    assert_eq!(&word[word.len() - 4..], ["start-for-administrator", "check-integrity", "stop", "start-for-users"]);
+    // It is a whole system, or nothing.
+    let e = lacks(plan(&kept, &here, &Wish { everything: true, ..wish(t1(), Until::End) }));
+    assert!(e.contains("whole system"), "{e}");
 }

@@ -476,6 +476,9 @@ pub struct RestoreWish {
     /// Whole system: with the write image journal of the backup, or without one
     #[arg(long, value_enum)]
     pub wij: Option<Wij>,
+    /// On a host that was not the backup's: configuration and the manager's directory too; what was installed is kept aside
+    #[arg(long)]
+    pub everything: bool,
     /// Leave the instance up: only for databases that no namespace shows
     #[arg(long)]
     pub online: bool,

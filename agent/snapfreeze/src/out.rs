@@ -32,7 +32,8 @@ impl Out {
 
     /// One JSON object with `schema` and `type`; silent without `--json`.
     pub fn object(self, kind: &str, value: &impl Serialize) {
-        if self.json {
+        // A channel that keeps little of an output keeps the answer at its end.
+        if self.json && !self.packed {
             let _ = writeln!(std::io::stdout(), "{}", typed(kind, value));
         }
     }

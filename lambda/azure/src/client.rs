@@ -163,6 +163,24 @@ impl Arm {
         again(|| async { self.sdk.disks_client().get(id.subscription(), id.group(), id.name()).send().await?.into_body().await }).await
     }
 
+    /// May be repeated: the same disk again is there already.
+    pub async fn put_disk(&self, id: &DiskId, disk: models::Disk) -> Result<Response, Fail> {
+        again(|| async {
+            let call = self.sdk.disks_client().create_or_update(id.subscription(), id.group(), id.name(), disk.clone());
+            call.send().await.map(Into::into)
+        })
+        .await
+    }
+
+    /// Touches the named disks alone. May be repeated.
+    pub async fn attach_disks(&self, vm: &VmId, request: models::AttachDetachDataDisksRequest) -> Result<Response, Fail> {
+        again(|| async {
+            let client = self.sdk.virtual_machines_client();
+            client.attach_detach_data_disks(vm.group(), vm.name(), request.clone(), vm.subscription()).send().await.map(Into::into)
+        })
+        .await
+    }
+
     /// Every snapshot of the group, or of the subscription.
     pub async fn snapshots(&self, group: Option<&str>) -> Result<Vec<models::Snapshot>, Fail> {
         let client = self.sdk.snapshots_client();

@@ -105,6 +105,21 @@ pub fn status(ran: Ran, id: BackupId) -> Result<StatusReply, Problem> {
     }
 }
 
+/// Of a step of a restore: its body, whatever kind it is of.
+pub fn restore(ran: Ran, id: BackupId) -> Result<serde_json::Value, Problem> {
+    let unreachable = |why: String| {
+        Problem::new(Code::AgentUnreachable, why)
+            .next("on the host: `snapfreeze check`; a restore that was begun is gone on with by `snapfreeze restore resume`")
+    };
+    match answer(ran, id) {
+        Err(Doubt::NotSent(p)) => Err(p),
+        Err(Doubt::Why(why)) => Err(unreachable(why)),
+        Ok(a) if a.kind == "problem" => Err(problem(&a)),
+        // The marker alone is of an answer that was cut.
+        Ok(a) => a.body.ok_or_else(|| unreachable("its answer was cut".into())),
+    }
+}
+
 enum Doubt {
     NotSent(Problem),
     Why(String),

@@ -7,7 +7,8 @@
 //! Read `saga` first, then `drive`. What is asked for is an [`order::Order`] made from a [`policy::Policy`]; what may be
 //! refused before anything is frozen is in `admit`; what is written on the snapshots in `marks`.
 //! Around it: `act` cuts it into the actions of a Lambda; `ops` makes orders from a policy and carries out `prune`, `reap` and
-//! `watch`; `sets` reads a catalogue back from tags, `retain` says what may go, `watch` who has been silent for too long.
+//! `watch`; `sets` reads a catalogue back from tags, `retain` says what may go, `watch` who has been silent for too long;
+//! `restore` brings a set's volumes to a host.
 
 pub mod act;
 pub mod admit;
@@ -19,6 +20,7 @@ pub mod ops;
 pub mod order;
 pub mod policy;
 pub mod ports;
+pub mod restore;
 pub mod retain;
 pub mod saga;
 pub mod sets;

@@ -203,6 +203,76 @@ pub trait Shelf: Sync {
     fn delete(&self, snapshot: &str) -> impl Future<Output = Result<(), Problem>> + Send;
 }
 
+/// Where volumes go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Berth {
+    /// The cloud's name of the place in which a volume must be made: availability zone; region and zone.
+    pub place: String,
+    /// Device names that something has: `/dev/sdf`, `lun:3`.
+    pub taken: Vec<String>,
+}
+
+/// A volume that is to be made of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewVolume {
+    /// Of what is made for one restore; a repetition finds it by this.
+    pub run: String,
+    pub snapshot: String,
+    pub kind: crate::restore::Kind,
+    pub size_gib: u64,
+    pub place: String,
+    pub rate: Option<u32>,
+    /// For people.
+    pub of: String,
+}
+
+/// A volume that a run has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeVolume {
+    pub volume: String,
+    pub snapshot: String,
+    pub state: VolumeState,
+    /// Where it is, or is being, attached.
+    pub device: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    Making,
+    /// Can be attached.
+    Ready,
+    Attaching,
+    /// To the host of the plan.
+    Attached,
+    /// To another one.
+    Elsewhere(String),
+    Failed(String),
+}
+
+/// Volumes for a restore. Every call may be repeated.
+pub trait Volumes: Sync {
+    /// The host must be there.
+    fn berth(&self, target: &Target) -> impl Future<Output = Result<Berth, Problem>> + Send;
+    /// Everything that this plan's run has made.
+    fn made(&self, plan: &crate::restore::Plan) -> impl Future<Output = Result<Vec<MadeVolume>, Problem>> + Send;
+    /// The same again makes no second one. The volume's name.
+    fn make(&self, target: &Target, planned: &crate::restore::Planned) -> impl Future<Output = Result<String, Problem>> + Send;
+    fn attach(&self, target: &Target, volumes: &[(crate::restore::Planned, String)]) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// As the host's agent names it.
+    fn key(&self, planned: &crate::restore::Planned, volume: &str) -> String;
+}
+
+/// Orders of a restore to the agent on a host.
+pub trait Orders: Sync {
+    /// The answer's body; an error is told to people as it is.
+    fn restore(
+        &self,
+        target: &Target,
+        order: &crate::restore::RestoreOrder,
+        by: WallMs,
+    ) -> impl Future<Output = Result<serde_json::Value, Problem>> + Send;
+}
+
 /// Wall-clock time that never steps inside one process: read once, then advanced by a monotonic clock.
 pub trait Clock: Sync {
     fn now(&self) -> WallMs;

@@ -68,6 +68,15 @@ pub enum Verb {
     List(List),
     /// One set with its volumes, journals, window and tags
     Show(Show),
+    /// Bring a set's volumes to a host, and restore them there: shows what would be made; makes it with --yes, restores with --run
+    #[command(
+        after_help = "The host has snapfreeze and the engine installed, and may be empty otherwise. Begun again, it goes on where it was.\n\n\
+                      Examples:\n  snapfreezectl restore latest --host db1 --onto i-0123456789abcdef0            shows\n  \
+                      snapfreezectl restore ID --onto i-0123456789abcdef0 --yes                    volumes made, attached, mounted; the host's plan\n  \
+                      snapfreezectl restore ID --onto i-0123456789abcdef0 --yes --run              and restored\n  \
+                      snapfreezectl --subscription S --resource-group rg1 restore ID --onto db2 --yes      on Azure"
+    )]
+    Restore(Restore),
     /// Keep a set whatever the retention says
     #[command(
         after_help = "Examples:\n  snapfreezectl keep ID --until 2027-01-31 --reason \"before the upgrade\"\n  snapfreezectl keep ID --drop"
@@ -184,6 +193,42 @@ pub struct Show {
     pub id: String,
     #[command(flatten)]
     pub filter: Filter,
+}
+
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// Backup id, one of its snapshots, or `latest`: the newest held set
+    pub id: String,
+    /// The host that gets the volumes: EC2 instance id, Azure resource id or machine name
+    #[arg(long, value_name = "HOST")]
+    pub onto: String,
+    /// Of a set of several hosts: the one whose volumes they are
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Make the volumes, attach and mount them
+    #[arg(long)]
+    pub yes: bool,
+    /// And have the host restore them: databases that are there are kept aside
+    #[arg(long, requires = "yes")]
+    pub run: bool,
+    /// The host is the backup's own, with its instance: only databases and journals are restored, not its configuration
+    #[arg(long)]
+    pub own_host: bool,
+    /// Which journals are applied: all that are in the set or shipped (`end`), those of the set (`backup`), or up to a journal's name
+    #[arg(long, default_value = "end", value_name = "WHEN")]
+    pub until: String,
+    /// Without the write image journal of the backup
+    #[arg(long)]
+    pub without_wij: bool,
+    /// Take a set that is broken, partial or pending: it may be torn
+    #[arg(long)]
+    pub even_if_not_held: bool,
+    /// EBS: load the blocks from the store at so many MiB/s (100 to 300), instead of when they are first read
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(100..=300))]
+    pub rate: Option<u32>,
+    /// Make other volumes than an earlier restore of the same set for the same host
+    #[arg(long, value_name = "WORD")]
+    pub again: Option<String>,
 }
 
 #[derive(Args, Debug)]

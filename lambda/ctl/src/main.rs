@@ -18,7 +18,7 @@ use protocol::Code;
 use protocol::code::exit;
 use protocol::wire::Problem;
 use std::process::ExitCode;
-use verbs::{catalogue, help, keep, report, tidy};
+use verbs::{catalogue, help, keep, report, restore, tidy};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -74,6 +74,11 @@ async fn run(cli: &Cli, out: Out) -> Result<u8, Problem> {
         Verb::Backup(a) => backup::backup(kind, common, a, out).await,
         Verb::List(a) => on!(kind, common, May::Read, |c| catalogue::list(&c.disks, a, c.clock.now(), out).await),
         Verb::Show(a) => on!(kind, common, May::Read, |c| catalogue::show(&c.disks, a, c.clock.now(), out).await),
+        Verb::Restore(a) => on!(kind, common, may(a.yes), |c| {
+            let onto = if kind == Kind::Azure { cloud::machine(common, &a.onto)? } else { a.onto.clone() };
+            let world = restore::World { cloud: kind.into(), hosts: &c.hosts, disks: &c.disks, clock: &c.clock };
+            Box::pin(restore::restore(world, onto, a, out)).await
+        }),
         Verb::Keep(a) => on!(kind, common, may(!a.dry_run), |c| keep::keep(&c.disks, a, out).await),
         Verb::Prune(a) => on!(kind, common, may(a.yes), |c| tidy::prune(&c.disks, a, c.clock.now(), out).await),
         Verb::Reap(a) => on!(kind, common, may(a.yes), |c| tidy::reap(&c.disks, a, c.clock.now(), out).await),
@@ -97,6 +102,7 @@ fn named(verb: &Verb) -> Result<Vec<String>, Problem> {
         Verb::Watch(a) => of(&a.policy),
         Verb::Reap(cli::Reap { policy: Some(file), .. }) | Verb::Report(cli::Report { policy: Some(file), .. }) => of(file),
         Verb::Show(a) => Ok(vec![a.id.clone()]),
+        Verb::Restore(a) => Ok(vec![a.id.clone(), a.onto.clone()]),
         Verb::Keep(a) => Ok(vec![a.id.clone()]),
         _ => Ok(Vec::new()),
     }

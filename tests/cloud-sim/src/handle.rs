@@ -62,6 +62,11 @@ impl CloudSim {
         self.sim.world().add_instance(instance);
     }
 
+    /// Volumes that CreateVolume made.
+    pub fn made_volumes(&self) -> Vec<crate::world::Volume> {
+        self.sim.world().volumes.values().filter(|v| v.made_ms.is_some()).cloned().collect()
+    }
+
     pub fn set_state(&self, instance: &str, state: &str) {
         self.sim.world().instances.get_mut(instance).expect("an instance").state = state.into();
     }

@@ -25,6 +25,7 @@ mod ec2;
 mod faults;
 mod handle;
 mod imds;
+mod plug;
 mod proxy;
 mod record;
 mod server;

@@ -54,6 +54,17 @@ pub struct Volume {
     /// Boot time of the last accepted snapshot call.
     #[serde(skip)]
     pub last_snapshot_ms: Option<u64>,
+    /// Of one that CreateVolume made: from what, when, by which token, at which rate.
+    #[serde(skip)]
+    pub snapshot: Option<String>,
+    #[serde(skip)]
+    pub made_ms: Option<u64>,
+    #[serde(skip)]
+    pub token: String,
+    #[serde(skip)]
+    pub rate: Option<u32>,
+    #[serde(skip)]
+    pub attached_ms: Option<u64>,
 }
 
 /// A machine with the SSM agent. Its name is its instance's id.
@@ -83,6 +94,9 @@ pub struct Host {
     pub deliver_ms: Option<u64>,
     #[serde(default)]
     pub reply_ms: Option<u64>,
+    /// Its `/dev/disk`, in which the links of attached volumes appear.
+    #[serde(default)]
+    pub disks: Option<PathBuf>,
     /// IMDS on a port of its own; its credentials may snapshot only this instance (`ec2:SourceInstanceARN`).
     #[serde(default)]
     pub imds: bool,
@@ -167,6 +181,7 @@ pub struct World {
     pub buckets: Buckets,
     /// Access key → principal.
     pub principals: BTreeMap<String, String>,
+    pub plugged: Vec<crate::plug::Plugged>,
 }
 
 impl World {
@@ -181,6 +196,16 @@ impl World {
             self.volumes.insert(volume.id.clone(), volume);
         }
         self.instances.insert(instance.id.clone(), instance);
+    }
+
+    pub fn attach(&mut self, volume: &str, instance: &str, device: &str) {
+        if let Some(v) = self.volumes.get_mut(volume) {
+            (v.instance, v.device, v.attached_ms) = (Some(instance.to_owned()), device.to_owned(), Some(boot_ms()));
+        }
+        let mut all = self.attached.remove(instance).unwrap_or_default();
+        all.push(volume.to_owned());
+        all.sort_by_key(|id| self.volumes.get(id).map(|v| v.device.clone()));
+        self.attached.insert(instance.to_owned(), all);
     }
 
     /// By device.
@@ -231,7 +256,21 @@ impl Instance {
     }
 }
 
+/// A volume is being created, and attached, for so long.
+const VOLUME_MS: u64 = 300;
+
 impl Volume {
+    pub fn status(&self) -> &'static str {
+        let young = self.made_ms.is_some_and(|at| boot_ms().saturating_sub(at) < VOLUME_MS);
+        match (&self.instance, young) {
+            (Some(_), _) => "in-use",
+            (None, true) => "creating",
+            (None, false) => "available",
+        }
+    }
+    pub fn attachment(&self) -> &'static str {
+        if self.attached_ms.is_some_and(|at| boot_ms().saturating_sub(at) < VOLUME_MS) { "attaching" } else { "attached" }
+    }
     /// 1 GiB of gp3.
     pub fn new(id: &str, device: &str) -> Self {
         Self {
@@ -246,6 +285,11 @@ impl Volume {
             dir: None,
             instance: None,
             last_snapshot_ms: None,
+            snapshot: None,
+            made_ms: None,
+            token: String::new(),
+            rate: None,
+            attached_ms: None,
         }
     }
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -274,6 +318,7 @@ impl Host {
             old_agent: false,
             deliver_ms: None,
             reply_ms: None,
+            disks: None,
             imds: false,
         }
     }
@@ -288,6 +333,10 @@ impl Host {
     }
     pub fn deliver_ms(mut self, ms: u64) -> Self {
         self.deliver_ms = Some(ms);
+        self
+    }
+    pub fn disks(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.disks = Some(dir.into());
         self
     }
     pub fn offline(mut self) -> Self {

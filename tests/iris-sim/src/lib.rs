@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod configured;
 pub mod history;
 pub mod instance;
 pub mod messages;

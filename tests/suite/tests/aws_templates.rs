@@ -92,7 +92,7 @@ const ID: &str = "0197c4a2-8c8e-7c3a-9d0e-1f2a3b4c5d6e";
 const SHA: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"; // of "test"
 
 /// What really arrives, by parameter.
-const RIGHT: [(&str, &[&str]); 11] = [
+const RIGHT: [(&str, &[&str]); 18] = [
     ("backupId", &[ID]),
     ("hold", &["1000", "60000", "1179000"]),
     ("issuedAt", &["1795668548000"]),
@@ -104,6 +104,13 @@ const RIGHT: [(&str, &[&str]); 11] = [
     ("command", &["pre-script", "post-script", "dry-run"]),
     ("source", &["s3://my.bucket-1/agents/snapfreeze_0.1.0-1_amd64.deb", "https://example.org:8443/a/snapfreeze-0.1.0~rc1+2.x86_64.rpm"]),
     ("sha256", &[SHA]),
+    ("step", &["mount", "plan", "run", "unmount"]),
+    ("volumes", &["", "vol-0123456789abcdef0", "vol-0123456789abcdef0 vol-01234567"]),
+    ("set", &["", "wpVPLbtswEPwVQqcEKCWSetDSLa5d1EWQQ-2gRW-0tLLZWqRKSnbsov8eUskhcpxLcuFhZ2d2drT6F9yJBoIisEq0tQE4Ado30eL7YokYYRmmFDO"]),
+    ("until", &["end", "backup", "20261127.001", "MIRROR-M1-20261127.001"]),
+    ("wij", &["backup", "without"]),
+    ("everything", &["yes", "no"]),
+    ("evenIfNotHeld", &["yes", "no"]),
 ];
 const WRONG: [&str; 16] = [
     "x;id",
@@ -146,14 +153,14 @@ fn parameters_let_pass_what_is_needed_and_nothing_that_could_leave_its_quotes() 
             looked += 1;
         }
     }
-    assert_eq!(looked, 21, "parameters of all documents");
+    assert_eq!(looked, 29, "parameters of all documents");
     assert!(breakers(&json!({ "allowedPattern": "^[^;]+$" }), &["a b"]).len() > 10, "the control: a pattern that only shuts out one");
 }
 
 #[test]
 fn documents_are_one_short_step_on_linux_without_text_from_outside() {
     let all = documents();
-    let names = ["backup", "dlm", "facts", "freeze", "install", "status", "thaw"].map(|n| format!("snapfreeze-{n}"));
+    let names = ["backup", "dlm", "facts", "freeze", "install", "restore", "status", "thaw"].map(|n| format!("snapfreeze-{n}"));
     assert_eq!(all.keys().cloned().collect::<Vec<_>>(), names);
     for d in all.values() {
         assert_eq!(d.steps.len(), 1, "{}", d.name);
@@ -161,7 +168,7 @@ fn documents_are_one_short_step_on_linux_without_text_from_outside() {
         assert_eq!((step["action"].as_str(), step["name"].as_str()), (Some("aws:runShellScript"), Some("snapfreeze")));
         assert_eq!(step["precondition"], json!({ "StringEquals": ["platformType", "Linux"] }));
         let script = d.script();
-        assert!((1..=10).contains(&script.len()), "{}: {} lines", d.name, script.len());
+        assert!((1..=16).contains(&script.len()), "{}: {} lines", d.name, script.len());
         let names: Vec<&str> = d.parameters.keys().map(String::as_str).collect();
         assert_eq!(stray_braces(&script, &names), NONE, "{}", d.name);
         for n in names {
@@ -194,6 +201,73 @@ fn scripts_hand_over_every_value_whole_and_end_with_the_verbs_code() {
         ("freeze", with(&[("instances", "")]), argv(&[&freeze, &times])),
         ("freeze", with(&[("instances", "IRIS,B-2")]), argv(&[&freeze, &times, &["--instance", "IRIS", "--instance", "B-2"]])),
         ("thaw", with(&[]), argv(&[&["thaw", "--json", "--id", ID, "--by", "nightly 3/a"]])),
+        (
+            "restore",
+            vec![
+                ("backupId", ID),
+                ("step", "mount"),
+                ("volumes", "vol-01234567 vol-89abcdef"),
+                ("set", "wA-_9"),
+                ("until", "end"),
+                ("wij", "backup"),
+                ("everything", "yes"),
+                ("evenIfNotHeld", "yes"),
+            ],
+            argv(&[&[
+                "restore",
+                "--json",
+                "--packed",
+                "mount",
+                ID,
+                "--set",
+                "wA-_9",
+                "--volume",
+                "vol-01234567",
+                "--volume",
+                "vol-89abcdef",
+            ]]),
+        ),
+        (
+            "restore",
+            vec![
+                ("backupId", ID),
+                ("step", "run"),
+                ("volumes", ""),
+                ("set", ""),
+                ("until", "20261127.001"),
+                ("wij", "without"),
+                ("everything", "yes"),
+                ("evenIfNotHeld", "yes"),
+            ],
+            argv(&[&[
+                "restore",
+                "--json",
+                "--packed",
+                "run",
+                ID,
+                "--until",
+                "20261127.001",
+                "--wij",
+                "without",
+                "--everything",
+                "--even-if-not-held",
+                "--yes",
+            ]]),
+        ),
+        (
+            "restore",
+            vec![
+                ("backupId", ID),
+                ("step", "plan"),
+                ("volumes", ""),
+                ("set", ""),
+                ("until", "end"),
+                ("wij", "backup"),
+                ("everything", "no"),
+                ("evenIfNotHeld", "no"),
+            ],
+            argv(&[&["restore", "--json", "--packed", "plan", ID, "--until", "end", "--wij", "backup"]]),
+        ),
         ("status", vec![("backupId", "")], argv(&[&["status", "--json"]])),
         ("status", vec![("backupId", ID)], argv(&[&["status", "--json", "--id", ID]])),
         ("backup", with(&[("policy", "ward-7")]), argv(&[&backup, &times, &["--policy", "ward-7"]])),

@@ -216,6 +216,9 @@ fn each_identity_gets_one_role_and_roles_are_those_that_were_tried() {
         assert!(!has("disks/delete") && !has("disks/write"), "{role}");
         assert!(role == "coordinator" || !has("runCommands/write") && !has("runCommand/action"), "{role}");
     }
+    // Whoever restores makes and attaches disks, and deletes nothing.
+    let restore: Vec<&str> = roles["restore"]["actions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(restore.iter().all(|a| !a.contains('*') && !a.contains("delete")) && restore.contains(&"Microsoft.Compute/disks/write"));
     let wrong = text("main.bicep").replacen("principalId: jobs.outputs.upkeepPrincipal", "principalId: jobs.outputs.backupPrincipal", 1);
     assert_ne!(assigned(&parsed(&python, &wrong).unwrap()), right, "the control");
     // What a module is given is what it asks for.

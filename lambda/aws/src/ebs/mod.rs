@@ -8,6 +8,7 @@ mod after;
 mod fleet;
 mod list;
 mod look;
+mod restore;
 
 use crate::client::Clients;
 use crate::fail::Fail;

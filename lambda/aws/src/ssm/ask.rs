@@ -32,6 +32,8 @@ pub(super) struct Order {
     instance: String,
     id: BackupId,
     once: bool,
+    /// Nobody cancels it: what it does goes on when its answer is waited for no more.
+    lasting: bool,
     deliver_s: i64,
     parameters: HashMap<String, Vec<String>>,
 }
@@ -39,11 +41,15 @@ pub(super) struct Order {
 impl Order {
     pub fn new(verb: &'static str, target: &Target, id: BackupId) -> Self {
         let parameters = HashMap::from([("backupId".to_owned(), vec![id.to_string()])]);
-        Self { verb, instance: target.id.clone(), id, once: false, deliver_s: super::DELIVER_MIN_S, parameters }
+        Self { verb, instance: target.id.clone(), id, once: false, lasting: false, deliver_s: super::DELIVER_MIN_S, parameters }
     }
     /// A second command would be a second freeze order.
     pub const fn once(mut self) -> Self {
         self.once = true;
+        self
+    }
+    pub const fn lasting(mut self) -> Self {
+        self.lasting = true;
         self
     }
     pub const fn deliver_within(mut self, seconds: i64) -> Self {
@@ -66,7 +72,7 @@ impl Ssm {
         match self.clock.by(by, Box::pin(self.poll(&order, &command))).await {
             Some(ran) => ran,
             None => {
-                if order.once {
+                if order.once && !order.lasting {
                     self.cancel(&order, &command);
                 }
                 Ran::Lost(format!("command {command} did not end in time"))

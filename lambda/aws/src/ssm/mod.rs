@@ -13,7 +13,8 @@ use aws_sdk_ssm::types::{InstanceInformationFilter, InstanceInformationFilterKey
 use common::answers::{self, Ran};
 use common::{Limiter, WallClock};
 use coordinator::Target;
-use coordinator::ports::{BackupAnswer, Clock, FreezeAnswer, FreezeCall, Hosts, ThawAnswer};
+use coordinator::ports::{BackupAnswer, Clock, FreezeAnswer, FreezeCall, Hosts, Orders, ThawAnswer};
+use coordinator::restore::RestoreOrder;
 use protocol::wire::{Facts, Problem};
 use protocol::{BackupId, Code, HoldMs, WallMs};
 use std::sync::Arc;
@@ -104,6 +105,18 @@ impl Hosts for Ssm {
     async fn backup(&self, target: &Target, call: &FreezeCall) -> BackupAnswer {
         let order = self.frozen_by(target, call, "backup").with("policy", call.policy.clone());
         answers::backup(self.ask(order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id)
+    }
+}
+
+impl Orders for Ssm {
+    async fn restore(&self, target: &Target, order: &RestoreOrder, by: WallMs) -> Result<serde_json::Value, Problem> {
+        // A second command would find the first one's lock, and a restore is never begun twice.
+        let mut o =
+            Order::new("restore", target, order.id).once().lasting().deliver_within(DELIVER_THAW_S).with("step", order.step.word().into());
+        for (name, value) in order.step.values() {
+            o = o.with(name, value);
+        }
+        answers::restore(self.ask(o, WallMs(by.0 - TAIL_MS)).await, order.id)
     }
 }
 

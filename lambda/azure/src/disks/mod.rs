@@ -8,6 +8,7 @@ mod fleet;
 mod list;
 mod look;
 pub(crate) mod points;
+mod restore;
 mod take;
 
 use crate::client::{Arm, models};

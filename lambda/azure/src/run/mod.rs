@@ -16,7 +16,8 @@ use crate::fail::Fail;
 use crate::id::VmId;
 use common::{Limiter, WallClock, answers};
 use coordinator::Target;
-use coordinator::ports::{BackupAnswer, FreezeAnswer, FreezeCall, Hosts, ThawAnswer};
+use coordinator::ports::{BackupAnswer, Clock, FreezeAnswer, FreezeCall, Hosts, Orders, ThawAnswer};
+use coordinator::restore::RestoreOrder;
 use order::Order;
 use protocol::wire::{Facts, Problem};
 use protocol::{BackupId, Code, HoldMs, WallMs};
@@ -157,6 +158,31 @@ impl Hosts for RunCommand {
         let answer = answers::backup(self.ask(&vm, order, WallMs(call.answer_by.0 - TAIL_MS)).await, call.id);
         self.tidy(&vm);
         answer
+    }
+}
+
+impl Orders for RunCommand {
+    async fn restore(&self, target: &Target, order: &RestoreOrder, by: WallMs) -> Result<serde_json::Value, Problem> {
+        let vm: VmId = target.id.parse()?;
+        self.reachable(&vm).await?;
+        let within = i32::try_from((by.0 - self.clock.now().0) / 1000).unwrap_or(i32::MAX);
+        let mut o = Order::new("restore", order.id, within).with("SF_STEP", order.step.word().into());
+        for (name, value) in order.step.values() {
+            o = o.with(variable(name), value);
+        }
+        answers::restore(self.ask(&vm, o, WallMs(by.0 - TAIL_MS)).await, order.id)
+    }
+}
+
+/// As `order.sh` reads it.
+fn variable(name: &str) -> &'static str {
+    match name {
+        "volumes" => "SF_VOLUMES",
+        "set" => "SF_SET",
+        "until" => "SF_UNTIL",
+        "wij" => "SF_WIJ",
+        "everything" => "SF_EVERYTHING",
+        _ => "SF_EVEN_IF_NOT_HELD",
     }
 }
 

@@ -8,5 +8,21 @@ case "$SF_VERB" in
     if [ "$SF_VERB" = backup ]; then set -- --snapshotter command --policy "$SF_POLICY" "$@"; fi
     exec /usr/bin/snapfreeze "$SF_VERB" --json --packed "$@"
     ;;
+  restore)
+    set -- "$SF_STEP" "$SF_ID"
+    case "$SF_STEP" in
+      mount)
+        set -- "$@" --set "$SF_SET"
+        for v in $SF_VOLUMES; do set -- "$@" --volume "$v"; done
+        ;;
+      plan | run)
+        set -- "$@" --until "$SF_UNTIL" --wij "$SF_WIJ"
+        if [ "$SF_EVERYTHING" = yes ]; then set -- "$@" --everything; fi
+        if [ "$SF_EVEN_IF_NOT_HELD" = yes ]; then set -- "$@" --even-if-not-held; fi
+        ;;
+    esac
+    if [ "$SF_STEP" = run ]; then set -- "$@" --yes; fi
+    exec /usr/bin/snapfreeze restore --json --packed "$@"
+    ;;
   thaw) exec /usr/bin/snapfreeze thaw --json --packed --id "$SF_ID" --by "$SF_BY" ;;
 esac

@@ -43,7 +43,9 @@ impl RunCommand {
             }
             for c in arm.commands(&vm).await.unwrap_or_default() {
                 let name = c.resource.name.unwrap_or_default();
-                if made_s(&name).is_some_and(|at| now.0 / 1000 - at > STALE_S) {
+                // A restore may take days, and its command is what carries it out.
+                let lasts = name.starts_with("snapfreeze-restore-");
+                if !lasts && made_s(&name).is_some_and(|at| now.0 / 1000 - at > STALE_S) {
                     let _ = arm.delete_command(&vm, &name).await;
                 }
             }

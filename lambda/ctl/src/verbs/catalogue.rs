@@ -135,17 +135,18 @@ fn journals(s: &Set, out: Out) {
 fn hint(s: &Set, out: Out) {
     match &s.state {
         SetState::Held => {
-            out.say("restore: make a volume of each snapshot, attach them to a host as named above, then roll the journals forward:");
-            for (snap, t) in &s.snapshots {
-                let vtype = kind(t).split_whitespace().next().filter(|k| !k.is_empty()).unwrap_or("gp3");
-                let id = &snap.snapshot;
-                out.say(format!("  aws ec2 create-volume --snapshot-id {id} --volume-type {vtype} --availability-zone ZONE"));
-            }
+            out.say(format!("restore: snapfreezectl restore {} --onto HOST", s.id));
         }
         SetState::Completing => out.say("restore: not yet; the copies are being made"),
         SetState::Pending => out.say("restore: no; it has no verdict (if nobody is making it: snapfreezectl reap)"),
         SetState::Broken(_) => out.say("restore: no; this set is not consistent. Take `snapfreezectl show latest`"),
     }
+}
+
+/// The newest held set, of this host when one is named.
+pub fn newest_held<'a>(all: &'a Catalogue, host: Option<&str>) -> Result<&'a Set, Problem> {
+    let fits = |s: &&Set| matches!(s.state, SetState::Held) && host.is_none_or(|h| s.hosts.iter().any(|x| x == h));
+    all.sets.iter().find(fits).ok_or_else(|| unknown("there is no held set").next("snapfreezectl list --state broken"))
 }
 
 /// A set by its id, or by one of its snapshots.

@@ -4,4 +4,5 @@ pub mod catalogue;
 pub mod help;
 pub mod keep;
 pub mod report;
+pub mod restore;
 pub mod tidy;

@@ -107,6 +107,11 @@ impl ArmSim {
     }
 
     /// The VM is gone; its disks stay.
+    /// Somebody deletes it.
+    pub fn remove_snapshot(&self, snapshot: &str) {
+        self.sim.world().forget(&super::id::key(snapshot));
+    }
+
     pub fn remove_vm(&self, vm: &str) {
         self.sim.world().vms.remove(&id::key(vm));
     }

@@ -16,6 +16,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod attach;
 mod config;
 mod control;
 mod fault;

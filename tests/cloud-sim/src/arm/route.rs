@@ -2,7 +2,8 @@
 //!
 //! | op | request |
 //! |---|---|
-//! | `snapshots.{put,get,patch,delete,list}`, `disks.{get,list}`, `vms.{get,list}`, `groups.{get,list}` | as named; lists by group and by subscription |
+//! | `snapshots.{put,get,patch,delete,list}`, `disks.{put,get,list}`, `vms.{get,list}`, `groups.{get,list}` | as named; lists by group and by subscription |
+//! | `vms.attach` | `POST …/attachDetachDataDisks`; it attaches only |
 //! | `run.action`; `run.{put,get,delete,list}` | `POST …/runCommand`; `…/runCommands/NAME` |
 //! | `collections.{put,get,patch,delete,list}`, `points.{put,get,delete}` | `restorePointCollections/C/restorePoints/P` |
 //! | `tags.{get,patch,put}` | `ID/providers/Microsoft.Resources/tags/default` of a VM, disk, snapshot or collection |
@@ -15,7 +16,7 @@ use super::fault::ArmFault;
 use super::id::Target;
 use super::sim::Sim;
 use super::wire::{Ask, Fail};
-use super::{identity, imds, login, lro, points, run, snapshots, tags, vms};
+use super::{attach, identity, imds, login, lro, points, run, snapshots, tags, vms};
 use crate::wire::Reply;
 use std::sync::Arc;
 
@@ -61,6 +62,10 @@ pub fn classify(method: &str, path: &str, target: Option<&Target>, imds: bool) -
         ("GET", "snapshots", true, None, _) => ("snapshots.get", "Microsoft.Compute/snapshots/read"),
         ("PATCH", "snapshots", true, None, _) => ("snapshots.patch", "Microsoft.Compute/snapshots/write"),
         ("DELETE", "snapshots", true, None, _) => ("snapshots.delete", "Microsoft.Compute/snapshots/delete"),
+        ("PUT", "disks", true, None, _) => ("disks.put", "Microsoft.Compute/disks/write"),
+        ("POST", "virtualmachines", true, Some("attachdetachdatadisks"), false) => {
+            ("vms.attach", "Microsoft.Compute/virtualMachines/attachDetachDataDisks/action")
+        }
         ("GET", "disks", true, None, _) => ("disks.get", "Microsoft.Compute/disks/read"),
         ("GET", "virtualmachines", true, None | Some("instanceview"), false) => ("vms.get", "Microsoft.Compute/virtualMachines/read"),
         ("POST", "virtualmachines", true, Some("runcommand"), false) => {
@@ -115,6 +120,8 @@ pub async fn answer(sim: &Arc<Sim>, ask: &Ask, faults: &[(u64, ArmFault)], imds_
         "snapshots.delete" => snapshots::delete(sim, ask, faults),
         "snapshots.get" => snapshots::get(sim, ask),
         "snapshots.list" => snapshots::list(sim, ask),
+        "disks.put" => attach::put(sim, ask, faults),
+        "vms.attach" => attach::attach(sim, ask, faults),
         "disks.get" => vms::disk(sim, ask),
         "disks.list" => vms::disks(sim, ask),
         "vms.get" => vms::get(sim, ask),

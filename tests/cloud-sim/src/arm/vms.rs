@@ -91,7 +91,7 @@ fn instance_view(vm: &Vm, ready: bool) -> Value {
     })
 }
 
-fn render(vm: &Vm) -> Value {
+pub fn render(vm: &Vm) -> Value {
     let managed = |d: &ArmDisk| json!({ "id": d.id, "storageAccountType": d.sku });
     let data: Vec<Value> = vm
         .data_disks
@@ -147,20 +147,31 @@ fn premium(size: u32) -> (u64, u64) {
     }
 }
 
-fn render_disk(d: &ArmDisk) -> Value {
+pub fn render_disk(d: &ArmDisk) -> Value {
     let (iops, mbps) = if d.hydrates() { (3_000, 125) } else { premium(d.size) };
+    let creation = match &d.source {
+        Some(s) => json!({ "createOption": "Copy", "sourceResourceId": s }),
+        None => json!({ "createOption": "Empty" }),
+    };
     let mut value = json!({
-        "id": d.id, "name": d.name, "type": "Microsoft.Compute/disks", "location": d.location, "tags": d.tags, "managedBy": d.vm,
+        "id": d.id, "name": d.name, "type": "Microsoft.Compute/disks", "location": d.location, "tags": d.tags,
         "sku": { "name": d.sku, "tier": d.sku.split('_').next().unwrap_or_default() },
         "properties": {
-            "creationData": { "createOption": "Empty" }, "diskSizeGB": d.size, "diskSizeBytes": u64::from(d.size) << 30,
+            "creationData": creation, "diskSizeGB": d.size, "diskSizeBytes": u64::from(d.size) << 30,
             "diskIOPSReadWrite": d.iops.unwrap_or(iops), "diskMBpsReadWrite": d.mbps.unwrap_or(mbps),
-            "diskState": "Attached", "provisioningState": "Succeeded", "timeCreated": "2026-01-01T00:00:00.000Z",
+            "diskState": if d.vm.is_empty() { "Unattached" } else { "Attached" },
+            "provisioningState": d.state.as_deref().unwrap_or("Succeeded"), "timeCreated": "2026-01-01T00:00:00.000Z",
             "uniqueId": vm_uuid(&d.id), "encryption": { "type": "EncryptionAtRestWithPlatformKey" },
             "networkAccessPolicy": "AllowAll", "publicNetworkAccess": "Enabled",
             "LastOwnershipUpdateTime": iso(wall_ms()),
         },
     });
+    if !d.vm.is_empty() {
+        value["managedBy"] = json!(d.vm);
+    }
+    if !d.zones.is_empty() {
+        value["zones"] = json!(d.zones);
+    }
     if d.shared {
         value["properties"]["maxShares"] = json!(2);
     }

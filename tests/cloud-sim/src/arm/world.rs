@@ -76,6 +76,14 @@ pub struct ArmDisk {
     /// Boot times of the last snapshots.
     #[serde(skip)]
     pub snapshots_ms: Vec<u64>,
+    /// Of one that was made of a snapshot.
+    #[serde(skip)]
+    pub source: Option<String>,
+    #[serde(skip)]
+    pub zones: Vec<String>,
+    /// Its provisioningState.
+    #[serde(skip)]
+    pub state: Option<String>,
 }
 
 /// A machine with an agent that runs commands.
@@ -100,6 +108,9 @@ pub struct ArmHost {
     pub deliver_ms: Option<u64>,
     #[serde(default)]
     pub reply_ms: Option<u64>,
+    /// Its `/dev/disk`, in which the links of attached disks appear.
+    #[serde(default)]
+    pub disks: Option<PathBuf>,
     /// VMSnapshotScriptPluginConfig.json: application consistent restore points run these.
     #[serde(default)]
     pub scripts: Option<PrePost>,
@@ -139,6 +150,7 @@ pub struct World {
     /// VMs whose one slot of the action is taken, by the operation.
     pub slots: BTreeMap<String, String>,
     pub operations: BTreeMap<String, Operation>,
+    pub plugged: Vec<crate::plug::Plugged>,
 }
 
 impl World {
@@ -263,6 +275,9 @@ impl ArmDisk {
             vm: String::new(),
             location: String::new(),
             snapshots_ms: Vec::new(),
+            source: None,
+            zones: Vec::new(),
+            state: None,
         }
     }
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -310,6 +325,7 @@ impl ArmHost {
             online: true,
             deliver_ms: None,
             reply_ms: None,
+            disks: None,
             scripts: None,
             own_actions: None,
         }
@@ -337,6 +353,10 @@ impl ArmHost {
     }
     pub fn offline(mut self) -> Self {
         self.online = false;
+        self
+    }
+    pub fn disks(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.disks = Some(dir.into());
         self
     }
     pub fn pre_post(mut self, pre: impl Into<PathBuf>, post: impl Into<PathBuf>) -> Self {

@@ -112,7 +112,7 @@ pub fn volumes(ask: &Ask, x: &mut Xml) -> Result<(), Fail> {
         "volume-id" => vec![v.id.clone()],
         "attachment.instance-id" => v.instance.iter().cloned().collect(),
         "attachment.device" => vec![v.device.clone()],
-        "status" => vec!["in-use".to_owned()],
+        "status" => vec![v.status().to_owned()],
         "volume-type" => vec![v.kind.clone()],
         _ => vec![v.encrypted.to_string()],
     };
@@ -120,11 +120,15 @@ pub fn volumes(ask: &Ask, x: &mut Xml) -> Result<(), Fail> {
         |v: &&Volume| ask.at_home() && (ids.is_empty() || ids.contains(&v.id)) && filter::passes(&filters, &v.tags, |n| field(v, n));
     let (page, next) = filter::page(&ask.query, &ids, world.volumes.values().filter(chosen).collect())?;
     x.set("volumeSet", page, |x, v| {
-        x.text("volumeId", &v.id).text("size", v.size).text("snapshotId", "").text("volumeType", &v.kind).text("status", "in-use");
+        x.text("volumeId", &v.id)
+            .text("size", v.size)
+            .text("snapshotId", v.snapshot.as_deref().unwrap_or_default())
+            .text("volumeType", &v.kind);
+        x.text("status", v.status());
         x.text("availabilityZone", format!("{}a", ask.sim.config.region)).text("createTime", LAUNCHED);
         x.text("encrypted", v.encrypted).text("multiAttachEnabled", false).maybe("iops", v.iops).maybe("throughput", v.throughput);
         x.set("attachmentSet", v.instance.as_ref(), |x, i| {
-            x.text("volumeId", &v.id).text("instanceId", i).text("device", &v.device).text("status", "attached");
+            x.text("volumeId", &v.id).text("instanceId", i).text("device", &v.device).text("status", v.attachment());
             x.text("attachTime", LAUNCHED).text("deleteOnTermination", false);
         });
         tag_set(x, &v.tags);

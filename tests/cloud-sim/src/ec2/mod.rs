@@ -7,6 +7,7 @@ pub mod query;
 mod snapshots;
 mod tags;
 mod upstream;
+mod volumes;
 pub mod xml;
 
 use crate::clock::boot_us;
@@ -71,6 +72,8 @@ pub async fn answer(sim: &Arc<Sim>, wire: &Wire, faults: &[(u64, Fault)]) -> Res
         "DescribeSnapshots" => snapshots::describe(&ask, &mut x)?,
         "CreateSnapshots" => snapshots::create_set(&ask, &mut x).await?,
         "CreateSnapshot" => snapshots::create_one(&ask, &mut x).await?,
+        "CreateVolume" => volumes::create(&ask, &mut x)?,
+        "AttachVolume" => volumes::attach(&ask, &mut x).await?,
         "CopySnapshot" => copying::copy(&ask, &mut x)?,
         "DeleteSnapshot" => copying::delete(&ask, &mut x)?,
         "ModifySnapshotAttribute" => copying::share(&ask, &mut x)?,

@@ -41,10 +41,15 @@ pub fn check_request(query: &Query) -> Result<(), Fail> {
 
 /// Of snapshots.
 pub fn specified(query: &Query) -> Result<Tags, Fail> {
+    of_kind("snapshot", query)
+}
+
+/// Of what is made by the call.
+pub fn of_kind(resource: &str, query: &Query) -> Result<Tags, Fail> {
     let mut tags = Tags::new();
     for specification in query.groups("TagSpecification") {
         match specification.get("ResourceType") {
-            Some("snapshot") => tags.extend(pairs(&specification)),
+            Some(r) if r == resource => tags.extend(pairs(&specification)),
             other => {
                 let what = other.unwrap_or("(none)");
                 return Err(Fail::new(

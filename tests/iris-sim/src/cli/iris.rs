@@ -78,6 +78,11 @@ fn start(registry: &Registry, entry: &Entry, more: &[&str]) -> i32 {
         out(&format!("Instance '{}' is already running\n", cfg.name));
         return 0;
     }
+    let cfg = cfg.as_on_disk();
+    if let Err(e) = cfg.save() {
+        out(&format!("{e}\n"));
+        return 1;
+    }
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(_) => return 1,

@@ -144,6 +144,7 @@ impl AzureFleet {
 /// What Run Command needs to run a script on a host: the program's path rewritten to the one under test.
 pub fn run_host(id: &str, host: &Host) -> ArmHost {
     ArmHost::new(id)
+        .disks(host.disk.path().join("dev/disk"))
         .env("SNAPFREEZE_CONFIG", &host.config_path().to_string_lossy())
         .env("SNAPFREEZE_POINTS", &host.points.path().to_string_lossy())
         .path("/usr/bin/snapfreeze", snapfreeze())

@@ -70,7 +70,7 @@ impl Fleet {
     pub fn add_as(&mut self, id: &str, root: &str, volume: &str, setup: &Setup) -> &Member {
         let (id, volume) = (id.to_owned(), volume.to_owned());
         let mut setup = setup.clone();
-        setup.more.push_str(&format!("\n[layout]\nvolumes = {{ \"{{disk}}\" = \"{volume}\" }}\n"));
+        setup.more.push_str(&format!("\n[layout]\nvolumes = {{ \"{{disk}}/iris\" = \"{volume}\" }}\n"));
         let host = Host::iris(setup);
         self.sim.add_instance(
             Instance::new(&id)
@@ -117,6 +117,7 @@ pub fn documents() -> Vec<(String, String)> {
 /// What SSM needs to run a document on a host: the program's path rewritten to the one under test.
 pub fn ssm_host(id: &str, host: &Host) -> cloud_sim::Host {
     cloud_sim::Host::new(id)
+        .disks(host.disk.path().join("dev/disk"))
         .env("SNAPFREEZE_CONFIG", &host.config_path().to_string_lossy())
         .env("SNAPFREEZE_POINTS", &host.points.path().to_string_lossy())
         .path("/usr/bin/snapfreeze", snapfreeze())

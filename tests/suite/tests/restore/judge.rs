@@ -24,9 +24,18 @@ pub fn recorded(host: &Host) -> BTreeMap<String, u64> {
     out
 }
 
+/// Of a record by its file.
+pub fn recorded_of(file: &Path) -> BTreeMap<String, u64> {
+    until(file, u64::MAX)
+}
+
 /// Of what was committed before this moment of `CLOCK_BOOTTIME`.
 pub fn recorded_until(host: &Host, at_ms: u64) -> BTreeMap<String, u64> {
-    let text = std::fs::read_to_string(host.run.path().join("record.jsonl")).expect("a record");
+    until(&host.run.path().join("record.jsonl"), at_ms)
+}
+
+fn until(file: &Path, at_ms: u64) -> BTreeMap<String, u64> {
+    let text = std::fs::read_to_string(file).expect("a record");
     let mut out = BTreeMap::new();
     for line in text.lines() {
         let v: Value = serde_json::from_str(line).expect("a line");

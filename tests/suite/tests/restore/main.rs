@@ -2,6 +2,7 @@
 //! record, never the program's word.
 #![allow(clippy::disallowed_methods, reason = "a test stands outside the agent's doors")]
 
+mod afar;
 mod bed;
 mod drill;
 mod gtm;

@@ -7,6 +7,7 @@ use protocol::wire::Problem;
 use protocol::{Code, InstanceName};
 use recovery::facts::KeptDatabase;
 use recovery::{JournalFile, Kept, KeptFile};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use storage::catalogue::files::{self, Kind};
 use storage::catalogue::store::{Entry, State};
@@ -42,11 +43,14 @@ pub fn read(entry: &Entry, name: &InstanceName) -> Result<Kept, Problem> {
     let databases = if engine == "gtm" { regions(&all, of(Role::Database)) } else { databases(entry, &all, &here) };
     let below =
         |dirs: Vec<PathBuf>| -> Vec<KeptFile> { all.iter().filter(|f| dirs.iter().any(|d| f.was.parent() == Some(d))).cloned().collect() };
-    let wij = below(of(Role::Wij).collect()).into_iter().filter(|f| named(&f.was, "wij")).collect();
+    let wij: Vec<KeptFile> = below(of(Role::Wij).collect()).into_iter().filter(|f| named(&f.was, "wij")).collect();
     let journal_dirs: Vec<PathBuf> = of(Role::Journal).chain(of(Role::Altjournal)).collect();
     let is_journal =
         |f: &KeptFile| f.was.file_name().is_some_and(|n| recovery::journals::name(&n.to_string_lossy()).is_some()) || named(&f.was, "mjl");
+    let journals: Vec<KeptFile> = below(journal_dirs).into_iter().filter(is_journal).collect();
+    let others = others(&all, &here, [&journals, &wij].into_iter().flatten().chain(databases.iter().flat_map(|d| &d.files)));
     Ok(Kept {
+        others,
         id: tags.backup_id,
         verdict: tags.verdict.clone(),
         engine_version: facts.map_or_else(|| tags.engine_version.clone(), |f| f.version.clone()),
@@ -58,9 +62,24 @@ pub fn read(entry: &Entry, name: &InstanceName) -> Result<Kept, Problem> {
         frozen_at: tags.frozen_at,
         databases,
         wij,
-        journals: below(journal_dirs).into_iter().filter(is_journal).collect(),
+        journals,
         has_keys: of(Role::Keys).next().is_some(),
     })
+}
+
+/// Of the instance's own places, what is neither database, WIJ nor journal. Programs that are installed here stay as they are; a lock
+/// is of a process that is not there any more.
+fn others<'a>(all: &[KeptFile], here: &InstancePlaces, taken: impl Iterator<Item = &'a KeptFile>) -> Vec<KeptFile> {
+    let taken: BTreeSet<&Path> = taken.map(|f| f.was.as_path()).collect();
+    let lies = |f: &KeptFile, roles: &[Role]| here.places.iter().any(|p| roles.contains(&p.role) && f.was.starts_with(&p.path));
+    let own = [Role::Cpf, Role::Keys, Role::Data, Role::Wij, Role::Journal, Role::Altjournal, Role::Database, Role::External];
+    let wanted = |f: &&KeptFile| {
+        !taken.contains(f.was.as_path())
+            && !named(&f.was, "lck")
+            && !f.was.components().any(|c| c.as_os_str() == storage::image::DIR)
+            && (lies(f, &own) || (lies(f, &[Role::Install]) && f.was.symlink_metadata().is_err()))
+    };
+    all.iter().filter(wanted).cloned().collect()
 }
 
 /// `IRIS.DAT`, `CACHE.DAT`, `IRIS-0001.VOL`.

@@ -12,10 +12,11 @@ use crate::out::Out;
 use crate::verbs::catalogue::dirs;
 use engine::restore::Restorer;
 use protocol::code::exit;
-use protocol::wire::Problem;
+use protocol::wire::{Problem, RestoreReply};
 use protocol::{Code, InstanceName};
 use record::{Record, Records};
 use recovery::{Found, KeptFile, Missing, Plan, Room, Scope, Undo, Until, WijUse, Wish};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use storage::catalogue::store::{self, Entry};
@@ -30,7 +31,19 @@ pub fn restore(config: &Config, args: &cli::Restore, out: Out) -> u8 {
         cli::RestoreOf::Mount(a) => return image::mount(config, a, out),
         cli::RestoreOf::Unmount { id } => return image::unmount(config, *id, out),
     };
-    done.unwrap_or_else(|p| out.problem(&p))
+    done.unwrap_or_else(|p| match &args.of {
+        cli::RestoreOf::Plan(a) | cli::RestoreOf::Run { wish: a, .. } if out.packed => out.fail(a.id.parse().ok(), &p),
+        _ => out.problem(&p),
+    })
+}
+
+/// For a caller across a cloud.
+fn answer(plan: &Plan, done: bool, out: Out) {
+    if out.packed {
+        let steps = plan.steps.iter().map(|s| s.action.to_string()).collect();
+        let (id, instance, notes, aside) = (plan.id, plan.instance.clone(), plan.warnings.clone(), run::aside(plan));
+        out.answer("restore", &RestoreReply { id, instance, steps, notes, done, aside }, &json!({ "id": id, "done": done }));
+    }
 }
 
 /// A run that has begun and not ended, in a sentence. Reads only, beside one that is running.
@@ -46,6 +59,7 @@ fn plan(config: &Config, args: &cli::RestoreWish, out: Out) -> Result<u8, Proble
     let plan = make(config, args, &record::new_run())?;
     show(&plan, out);
     out.say("nothing was changed; carry it out with `snapfreeze restore run` and the same arguments");
+    answer(&plan, false, out);
     Ok(exit::DONE)
 }
 
@@ -76,7 +90,12 @@ fn resume(config: &Config, yes: bool, out: Out) -> Result<u8, Problem> {
 
 fn go_on(config: &Config, records: &Records, record: Record, out: Out) -> Result<u8, Problem> {
     let restorer = restorer(config, &record.plan.instance)?;
-    run::run(restorer.as_ref(), records, record, out)
+    let plan = record.plan.clone();
+    let code = run::run(restorer.as_ref(), records, record, out)?;
+    if code == exit::DONE {
+        answer(&plan, true, out);
+    }
+    Ok(code)
 }
 
 /// The files stay as they are; a person goes on by hand.
@@ -194,7 +213,15 @@ fn wish(args: &cli::RestoreWish, run: &str) -> Result<Wish, Problem> {
         file if recovery::journals::name(recovery::journals::plain(file)).is_some() => Until::File(file.into()),
         other => return Err(usage(format!("--until {other:?}: use end, backup, or the name of a journal file"))),
     };
-    Ok(Wish { run: run.into(), scope, until, into, online: args.online, even_if_not_held: args.even_if_not_held })
+    Ok(Wish {
+        run: run.into(),
+        scope,
+        until,
+        into,
+        everything: args.everything,
+        online: args.online,
+        even_if_not_held: args.even_if_not_held,
+    })
 }
 
 pub fn plain(path: &Path) -> PathBuf {
@@ -225,6 +252,14 @@ fn look(kept: &recovery::Kept, wish: &Wish, found: &mut Found) -> Result<(), Pro
         found.journals = kept::live_gtm_journals(kept);
     } else if found.wij.symlink_metadata().is_ok() {
         found.present.push(found.wij.clone());
+    }
+    if wish.everything {
+        let there = kept.others.iter().chain(&kept.wij).map(|f| &f.was).filter(|p| p.symlink_metadata().is_ok());
+        let new: Vec<PathBuf> = there.filter(|p| !found.is_present(p)).cloned().collect();
+        found.present.extend(new);
+        places.extend(kept.others.iter().filter_map(|f| f.was.parent().map(Path::to_owned)));
+        places.sort();
+        places.dedup();
     }
     places.extend(found.wij.parent().map(Path::to_owned));
     places.extend(found.journal_dirs.iter().cloned());

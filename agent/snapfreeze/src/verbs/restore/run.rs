@@ -78,7 +78,8 @@ pub fn run(engine: &dyn Restorer, records: &Records, mut record: Record, out: Ou
             Code::WindowBroken,
             "restored, and its integrity was checked, but the set was not held: nobody vouches for its moment",
         );
-        return Ok(out.problem(&p.next("compare the data with what you know before anybody works with it")));
+        let p = p.next("compare the data with what you know before anybody works with it");
+        return Ok(if out.packed { out.fail(Some(record.plan.id), &p) } else { out.problem(&p) });
     }
     Ok(exit::DONE)
 }
@@ -92,7 +93,12 @@ fn still_down(engine: &dyn Restorer, record: &mut Record, next: &Action) -> Resu
         return Ok(());
     }
     let Some(was) = &record.down else { return Ok(()) };
-    let now = engine.found()?;
+    let now = match engine.found() {
+        Ok(now) => now,
+        // Its configuration is one of the files.
+        Err(_) if record.plan.wish.everything && matches!(next, Action::KeepAside { .. } | Action::Copy { .. }) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
     if !now.running && now.status == *was {
         return Ok(());
     }
