@@ -89,13 +89,15 @@ fn what_is_not_held_is_refused_unless_told_and_what_is_not_complete_always() {
     assert!(e.code == Code::UsageInvalid && e.next.contains("db1, db2"), "{e:?}");
 }
 
+type There = (String, Option<String>, u32, u32);
+
 /// Volumes that take two looks to be made, and two to be attached. `fail_at`: the answer of that call is lost, after it was done.
 #[derive(Default)]
 struct Fake {
     calls: Mutex<u32>,
     fail_at: u32,
     /// Snapshot, device, looks since it was made, looks since it was attached.
-    there: Mutex<Vec<(String, Option<String>, u32, u32)>>,
+    there: Mutex<Vec<There>>,
     made: Mutex<u32>,
     attached: Mutex<u32>,
 }
@@ -115,7 +117,7 @@ impl Volumes for Fake {
     async fn made(&self, _: &Plan) -> Result<Vec<MadeVolume>, Problem> {
         self.lost()?;
         let mut there = self.there.lock().unwrap();
-        let of = |(snapshot, device, looks, since): &mut (String, Option<String>, u32, u32)| {
+        let of = |(snapshot, device, looks, since): &mut There| {
             *looks += 1;
             *since += u32::from(device.is_some());
             let state = match (&device, *looks, *since) {
