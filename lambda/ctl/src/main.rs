@@ -4,6 +4,7 @@
 mod backup;
 mod cli;
 mod cloud;
+mod journals;
 mod out;
 mod policy;
 mod say;
@@ -84,6 +85,7 @@ async fn run(cli: &Cli, out: Out) -> Result<u8, Problem> {
         Verb::Reap(a) => on!(kind, common, may(a.yes), |c| tidy::reap(&c.disks, a, c.clock.now(), out).await),
         Verb::Report(a) => on!(kind, common, May::Read, |c| report::report(&c.disks, a, c.clock.now(), out).await),
         Verb::Watch(a) => on!(kind, common, May::Read, |c| report::run(&c.disks, a, c.clock.now(), out).await),
+        Verb::Journals(a) => journals::journals(a, common::WallClock::start().now(), out).await,
         Verb::Explain { code } => Ok(help::explain(code.as_deref(), out)),
         Verb::Completions { shell } => Ok(help::completions(*shell)),
         Verb::Man { dir } => Ok(help::man(dir, out)),

@@ -36,7 +36,7 @@ fn what_a_backup_made_is_listed_and_shown_whole() {
     assert_eq!((&data["mount"], &data["device"]), (&json!("/data"), &json!("/dev/nvme1n1 as /dev/sdf")));
     assert!(data["kind"].as_str().unwrap().starts_with("gp3"));
     let text = stage.run(&["show", &ids[0]]).ended(0).out;
-    for part in ["HELD", "required", "/jrn/20261126.001", "/jrn/20261126.002", "4711", "create-volume --snapshot-id snap-", "window"] {
+    for part in ["HELD", "required", "/jrn/20261126.001", "/jrn/20261126.002", "4711", "restore: snapfreezectl restore ", "window"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert_eq!(stage.run(&["show", "--json", "latest"]).ended(0).object("set")["state"], "held");

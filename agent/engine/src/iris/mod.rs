@@ -15,6 +15,7 @@ pub mod files;
 pub mod find;
 mod freeze;
 mod freeze_script;
+mod history;
 pub mod judge;
 mod ladder;
 mod layout;

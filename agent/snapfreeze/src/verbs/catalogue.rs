@@ -32,8 +32,17 @@ pub fn dirs(config: &Config, place: &cli::Where) -> Result<Vec<PathBuf>, Problem
     Ok(dirs.clone())
 }
 
+/// And the volumes of cloud sets that are mounted here, which no retention touches.
+pub fn readable(config: &Config, place: &cli::Where) -> Result<Vec<PathBuf>, Problem> {
+    match (dirs(config, place), super::restore::image::dirs(config)) {
+        (Ok(d), images) => Ok(d.into_iter().chain(images).collect()),
+        (Err(_), Some(images)) => Ok(vec![images]),
+        (Err(p), None) => Err(p),
+    }
+}
+
 pub fn list(config: &Config, place: &cli::Where, out: Out) -> u8 {
-    let all = match dirs(config, place).and_then(|d| store::list(&d).map_err(|e| e.problem())) {
+    let all = match readable(config, place).and_then(|d| store::list(&d).map_err(|e| e.problem())) {
         Ok(a) => a,
         Err(p) => return out.problem(&p),
     };
@@ -99,7 +108,7 @@ fn as_json(e: &Entry, drills: &[Seen]) -> serde_json::Value {
 }
 
 fn one(config: &Config, args: &cli::One) -> Result<Entry, Problem> {
-    dirs(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))
+    readable(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))
 }
 
 pub fn show(config: &Config, args: &cli::One, out: Out) -> u8 {
@@ -174,7 +183,7 @@ pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
                 out.say(format!("{log} ends {}: {last}", if frozen { "with the freeze" } else { "with another event than the freeze" }));
             }
             match &tags.verdict {
-                Verdict::Held => exit::DONE,
+                Verdict::Held => count(config, &e, manifest.counted_at, tags, out),
                 // Intact, and still not consistent: no path gives 0 for such a set.
                 Verdict::Pending => out.problem(&Problem::new(Code::WindowBroken, "the files are intact, but the set has no verdict")),
                 Verdict::Broken(r) => {
@@ -184,6 +193,30 @@ pub fn verify(config: &Config, args: &cli::One, out: Out) -> u8 {
         }
         Err(e) => out.problem(&e.problem()),
     }
+}
+
+/// Only what is held and was just found whole, once, and only if the policy says so: what is counted lets journals be purged.
+fn count(config: &Config, e: &Entry, counted: Option<WallMs>, tags: &protocol::tags::SetTags, out: Out) -> u8 {
+    if !config.backup.set_history || counted.is_some() {
+        return exit::DONE;
+    }
+    let all = match crate::instances::configs(config) {
+        Ok(all) => all,
+        Err(p) => return out.problem(&p),
+    };
+    let wanted: Vec<_> = all.iter().filter(|c| tags.instances.iter().any(|i| i.instance == *c.name())).collect();
+    for c in wanted {
+        match engine::restore::count_as_backup(c, tags.backup_id) {
+            Ok(true) => out.say(format!("{}: entered into its history of backups", c.name())),
+            Ok(false) => {}
+            Err(f) => {
+                return out
+                    .problem(&Problem::new(Code::Internal, f.why).next("the set is whole; run verify again when the instance answers"));
+            }
+        }
+    }
+    let done = storage::catalogue::manifest::update(&e.dir, |m, _| m.counted_at = Some(wall_now()));
+    done.map_or_else(|e| out.problem(&e.problem()), |_| exit::DONE)
 }
 
 pub fn keep(config: &Config, args: &cli::Keep, out: Out) -> u8 {

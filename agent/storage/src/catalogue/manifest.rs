@@ -29,6 +29,9 @@ pub struct Manifest {
     pub taken: Option<Taken>,
     #[serde(default)]
     pub finished: Option<Finished>,
+    /// When the engine was told to count it, after it was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_at: Option<WallMs>,
 }
 
 impl Manifest {
@@ -45,6 +48,7 @@ impl Manifest {
             window: None,
             taken: None,
             finished: None,
+            counted_at: None,
         }
     }
 

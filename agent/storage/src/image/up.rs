@@ -90,6 +90,11 @@ fn all(set: &Path, disks: &Path, sources: &[Source], tags: &SetTags, now: WallMs
         if !at.is_dir() {
             std::fs::create_dir_all(&at).map_err(io_error("make", &at))?;
         }
+        // A link in a file system of the set leads nowhere else.
+        let (real, home) = (std::fs::canonicalize(&at), std::fs::canonicalize(set));
+        if !matches!((real, home), (Ok(real), Ok(home)) if real.starts_with(&home)) {
+            return Err(Error::Volume(format!("{} of the set leads out of it", point.display())));
+        }
         mount(&device, &kind, &at)?;
         mounts.insert(point, device);
     }
@@ -184,6 +189,7 @@ fn entry(set: &Path, host: &HostFile, tags: &SetTags, points: Vec<PathBuf>, now:
         window: None,
         taken: None,
         finished: Some(finished),
+        counted_at: None,
     };
     manifest::write(set, &m)?;
     Ok(())
@@ -214,6 +220,11 @@ pub fn down(images: &Path, id: &str) -> Result<(), Error> {
         if file.symlink_metadata().is_ok() {
             std::fs::remove_file(&file).map_err(io_error("remove", &file))?;
         }
+    }
+    // What drills of it have shown is also in the agent's own state.
+    let drills = set.join(catalogue::drills::DIR);
+    for entry in std::fs::read_dir(&drills).into_iter().flatten().flatten() {
+        std::fs::remove_file(entry.path()).map_err(io_error("remove", &drills))?;
     }
     empty(&set)?;
     setdir::sync_dir(images).map_err(io_error("write to disk", images))

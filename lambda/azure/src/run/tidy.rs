@@ -16,6 +16,11 @@ pub(super) fn name(verb: &str, now: WallMs) -> String {
     format!("{PREFIX}{verb}-{:x}-{random:016x}", now.0 / 1000)
 }
 
+/// A restore may take two days, and its command is what carries it out.
+fn stale_s(name: &str) -> i64 {
+    if name.starts_with("snapfreeze-restore-") { 3 * 86_400 } else { STALE_S }
+}
+
 /// When a command of ours was made, by its name.
 fn made_s(name: &str) -> Option<i64> {
     let mut parts = name.strip_prefix(PREFIX)?.split('-');
@@ -43,9 +48,7 @@ impl RunCommand {
             }
             for c in arm.commands(&vm).await.unwrap_or_default() {
                 let name = c.resource.name.unwrap_or_default();
-                // A restore may take days, and its command is what carries it out.
-                let lasts = name.starts_with("snapfreeze-restore-");
-                if !lasts && made_s(&name).is_some_and(|at| now.0 / 1000 - at > STALE_S) {
+                if made_s(&name).is_some_and(|at| now.0 / 1000 - at > stale_s(&name)) {
                     let _ = arm.delete_command(&vm, &name).await;
                 }
             }
@@ -56,6 +59,11 @@ impl RunCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_of_a_restore_is_not_ended_by_a_backups_tidying() {
+        assert!(stale_s(&name("restore", WallMs(0))) > 48 * 3_600 && stale_s(&name("freeze", WallMs(0))) == STALE_S);
+    }
 
     #[test]
     fn only_our_own_names_are_ever_deleted() {

@@ -122,6 +122,11 @@ fn an_empty_host_is_restored_from_ebs_snapshots() {
     assert_eq!(of_type(&planned, "restore")["done"], false);
     let made = f.sim.made_volumes();
     assert!(made.len() == 1 && made[0].rate == Some(200) && made[0].iops == Some(3000) && made[0].throughput == Some(125), "{made:?}");
+    // A set of the new host, for every verb.
+    let list = f.members[0].host.call(&["list"]);
+    assert!(list.out.contains("HELD") && list.out.contains("never drilled"), "{}", crate::said(&list));
+    let v = f.members[0].host.call(&["verify", "latest"]);
+    assert_eq!(v.code, Some(0), "{}", crate::said(&v));
     // Again, and this time it is carried out: the same volumes.
     let o = ok(run(&f, &["--json", "restore", "latest", "--onto", new, "--rate", "200", "--yes", "--run"]));
     assert_eq!(f.sim.made_volumes().len(), 1, "nothing is made twice");

@@ -155,3 +155,62 @@ fn a_roll_forward_that_leaves_committed_transactions_out_is_a_failure() {
     assert!(failed.why.contains("left committed transactions out") && failed.why.contains("default.lost"), "{failed:?}");
     assert!(failed.anew && failed.next.contains("restore abandon"), "{failed:?}");
 }
+
+/// Killed at each of its points; resumed, or, in the one step that cannot be repeated, given up and begun anew: the same end, and the
+/// original untouched.
+#[test]
+fn a_restore_of_gtm_that_is_killed_at_any_step_goes_on_or_begins_anew() {
+    use suite::host::Reply;
+    let Some(mut s) = stage("a_restore_of_gtm_that_is_killed_at_any_step_goes_on_or_begins_anew") else { return };
+    let id = backup(&s.host, &s.to);
+    s.set("set ^postbackup=1");
+    sleep_ms(300);
+    s.leave();
+    let recorded = s.recorded();
+    let original = std::fs::read(s.file("default.dat")).unwrap();
+    let into = |dir: &Path, name: &str| format!("{}={}", text(&s.file(name)), text(&dir.join(name)));
+    let round = |n: usize| s.host.disk.path().join(format!("rest{n}"));
+    let run = |n: usize| {
+        let (default, acc) = (into(&round(n), "default.dat"), into(&round(n), "acc.dat"));
+        s.restore(&["run", &id, "--into", &default, "--into", &acc, "--yes"])
+    };
+    s.host.points.begin(|_| Reply::Go);
+    let e = run(0);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let points: Vec<String> = s.host.points.seen().into_iter().map(|p| p.name).filter(|n| n.starts_with("restore.")).collect();
+    assert!(points.len() >= 14, "{points:?}");
+    let (mut killed, mut anew) = (0, 0);
+    for (n, point) in points.iter().enumerate() {
+        let nth = points[..=n].iter().filter(|p| *p == point).count();
+        let (wanted, mut met) = (point.clone(), 0);
+        s.host.points.begin(move |seen| {
+            met += usize::from(seen.name == wanted);
+            if met == nth && seen.name == wanted {
+                suite::host::kill(seen.pid);
+            }
+            Reply::Go
+        });
+        let e = run(n + 1);
+        assert_eq!(e.code, None, "killed at {point}: {}", said(&e));
+        killed += 1;
+        s.host.points.begin(|_| Reply::Go);
+        let mut at = n + 1;
+        if point != "restore.end" {
+            let e = restore(&s.host, &["resume", "--yes"]);
+            if e.code != Some(0) {
+                // Rolled forward already, and nobody had written it down.
+                assert!(point == "restore.roll-forward.after" && e.err.contains("restore abandon"), "{point}: {}", said(&e));
+                assert_eq!(restore(&s.host, &["abandon"]).code, Some(0));
+                (at, anew) = (1_000 + n, anew + 1);
+                let e = run(at);
+                assert_eq!(e.code, Some(0), "{point}: {}", said(&e));
+            }
+        }
+        let last = s.db().copied(&round(at)).and_then(|c| c.last_numbers()).expect("numbers");
+        assert!(last.iter().all(|n| *n >= recorded), "{point}: {last:?} of {recorded}");
+        assert_eq!(value(s.db(), &round(at), "write $get(^postbackup,0)"), "1", "{point}");
+    }
+    println!("{killed} kills, {anew} begun anew");
+    assert!(killed >= 14);
+    assert_eq!(std::fs::read(s.file("default.dat")).unwrap(), original, "the original is untouched");
+}

@@ -4,6 +4,7 @@
 
 mod afar;
 mod bed;
+mod buckets;
 mod drill;
 mod gtm;
 mod iris;

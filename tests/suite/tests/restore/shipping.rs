@@ -96,3 +96,34 @@ fn shipping_is_killed_at_each_of_its_points_and_goes_on_and_a_damaged_copy_is_na
     let own = sim(&host).instance().join("journal1");
     assert_eq!(host.call(&["journals", "ship", "--into", text(&own)]).code, Some(2));
 }
+
+/// What IRIS counts as a backup lets it purge journals: only a set that was found whole is counted, once, and only when it is asked for.
+#[test]
+fn only_a_verified_held_set_enters_the_history_of_backups_and_only_if_the_policy_says_so() {
+    let (host, to) = stage(false);
+    let counted = || sim(&host).events().iter().filter(|e| e["event"] == "set_history").count();
+    let verify = |id: &str| host.call(&["verify", id, "--to", text(&to)]);
+    let id = backup(&host, &to);
+    assert_eq!((verify(&id).code, counted()), (Some(0), 0), "nobody asked for it");
+    host.write_config(&format!("{}\n[backup]\nset_history = true\n", host.config_text()));
+    // One that is not whole.
+    let torn = backup(&host, &to);
+    let copy = to.join(&torn).join("data").join(sim(&host).instance().strip_prefix("/").unwrap()).join("data/t1/IRIS.DAT");
+    let mut bytes = std::fs::read(&copy).unwrap();
+    bytes[9_000] ^= 1;
+    std::fs::write(&copy, bytes).unwrap();
+    assert_eq!((verify(&torn).code, counted()), (Some(1), 0), "it is not whole");
+    for _ in 0..2 {
+        let e = verify(&id);
+        assert_eq!((e.code, counted()), (Some(0), 1), "once: {}", said(&e));
+    }
+    let event = sim(&host).events().into_iter().find(|e| e["event"] == "set_history").unwrap();
+    assert_eq!(event["description"], format!("snapfreeze {id}"));
+    // An instance that does not answer: said, and tried again by the next one.
+    let later = backup(&host, &to);
+    sim(&host).iris(&["stop", "IRIS", "quietly"]);
+    let e = verify(&later);
+    assert!(e.code == Some(1) && e.err.contains("history"), "{}", said(&e));
+    sim(&host).start();
+    assert_eq!((verify(&later).code, counted()), (Some(0), 2));
+}

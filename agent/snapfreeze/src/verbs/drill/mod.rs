@@ -8,7 +8,7 @@ use crate::cli;
 use crate::config::Config;
 use crate::out::Out;
 use crate::points::reach;
-use crate::verbs::catalogue::dirs;
+use crate::verbs::catalogue::readable;
 use crate::verbs::restore::{self, kept, record, run};
 use doors::clock::wall_now;
 use engine::InstanceConfig;
@@ -59,7 +59,7 @@ fn go(config: &Config, args: &cli::Drill, out: Out) -> Result<u8, Problem> {
         tidy(config, restorer(config, &left.engine, &left.instance)?.as_ref(), &left.tidy, out)?;
     }
     let Some(id) = &args.id else { return Ok(exit::DONE) };
-    let entry = dirs(config, &args.place).and_then(|d| store::find(&d, id).map_err(|e| e.problem()))?;
+    let entry = readable(config, &args.place).and_then(|d| store::find(&d, id).map_err(|e| e.problem()))?;
     let name = restore::instance(&entry, args.instance.as_ref())?;
     let kept = kept::read(&entry, &name)?;
     let Some(sentinel) = config.drill.sentinel.get(&name) else {

@@ -36,6 +36,8 @@ pub fn mount(config: &Config, args: &cli::MountArgs, out: Out) -> u8 {
 }
 
 fn up(config: &Config, args: &cli::MountArgs) -> Result<ImageReply, Problem> {
+    // Not under a restore that reads from it.
+    let _records = super::record::Records::open(&config.dirs.state)?;
     let tags = set_tags(args)?;
     let sources = args.volumes.iter().map(|v| Source::read(v)).collect::<Result<Vec<_>, _>>().map_err(usage)?;
     let up = image::up(&image::dir(&config.dirs.state), &config.restore.disks, &sources, &tags, wall_now()).map_err(|e| problem(&e))?;
@@ -59,6 +61,10 @@ fn set_tags(args: &cli::MountArgs) -> Result<SetTags, Problem> {
 }
 
 pub fn unmount(config: &Config, id: BackupId, out: Out) -> u8 {
+    let _records = match super::record::Records::open(&config.dirs.state) {
+        Ok(r) => r,
+        Err(p) => return out.fail(Some(id), &p),
+    };
     let images = image::dir(&config.dirs.state);
     if !images.join(id.to_string()).is_dir() {
         return out.fail(Some(id), &Problem::new(Code::CatalogueUnknown, format!("no volumes of {id} are mounted here")));

@@ -9,7 +9,7 @@ pub mod run;
 use crate::cli;
 use crate::config::Config;
 use crate::out::Out;
-use crate::verbs::catalogue::dirs;
+use crate::verbs::catalogue::readable;
 use engine::restore::Restorer;
 use protocol::code::exit;
 use protocol::wire::{Problem, RestoreReply};
@@ -121,7 +121,7 @@ fn abandon(config: &Config, out: Out) -> Result<u8, Problem> {
 
 /// Everything that can fail, before anything is changed.
 fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Problem> {
-    let entry = find(config, &args.place, &args.id)?;
+    let entry = readable(config, &args.place).and_then(|d| store::find(&d, &args.id).map_err(|e| e.problem()))?;
     let name = instance(&entry, args.instance.as_ref())?;
     let kept = kept::read(&entry, &name)?;
     let restorer = restorer(config, &name)?;
@@ -132,17 +132,6 @@ fn make(config: &Config, args: &cli::RestoreWish, run: &str) -> Result<Plan, Pro
         found.shipped = shipped(config, args.journals.as_deref(), &name)?;
     }
     recovery::plan(&kept, &found, &wish).map_err(|all| impossible(&all))
-}
-
-/// In the catalogue, or among the volumes of a cloud set that are mounted here.
-fn find(config: &Config, place: &cli::Where, id: &str) -> Result<Entry, Problem> {
-    let images = image::dirs(config);
-    let all = match (dirs(config, place), images) {
-        (Ok(d), images) => d.into_iter().chain(images).collect(),
-        (Err(_), Some(images)) => vec![images],
-        (Err(p), None) => return Err(p),
-    };
-    store::find(&all, id).map_err(|e| e.problem())
 }
 
 /// Journals that were saved elsewhere, each compared with its checksums.
