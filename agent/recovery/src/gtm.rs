@@ -5,6 +5,7 @@
 //! of each region by the file's name with `.mjl`; GT.M finds the generations before it by itself.
 
 use crate::facts::{Found, Kept, KeptDatabase};
+use crate::journals::JournalFile;
 use crate::step::{Action, Cost, Missing, Plan, Step, Undo};
 use crate::wish::{Scope, Until, Wish};
 use protocol::Verdict;
@@ -53,6 +54,12 @@ pub fn plan(kept: &Kept, found: &Found, wish: &Wish) -> Result<Plan, Vec<Missing
         cost: Cost::default(),
         dangerous: false,
     };
+    let elsewhere = wish.everything.then(|| {
+        let (first, found) = everything(kept, found, wish);
+        steps.extend(first);
+        found
+    });
+    let found = elsewhere.as_ref().unwrap_or(found);
     let (mut rundown, mut journals, mut redirect, mut files, mut on) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for db in chosen {
         let Some(copy) = db.files.first() else {
@@ -129,6 +136,28 @@ pub fn plan(kept: &Kept, found: &Found, wish: &Wish) -> Result<Plan, Vec<Missing
     } else {
         Err(missing)
     }
+}
+
+/// On an empty host: the global directory and the set's own journals come first; what is there of them is kept aside.
+fn everything(kept: &Kept, found: &Found, wish: &Wish) -> (Vec<Step>, Found) {
+    let mut steps = Vec::new();
+    let files: Vec<_> = kept.others.iter().chain(&kept.journals).collect();
+    let mut step = |action, why: &str, check: &str, undo: &str, dangerous, bytes| {
+        let cost = Cost { files: 1, bytes };
+        steps.push(Step { action, why: why.into(), check: check.into(), undo: Undo::By(undo.into()), cost, dangerous });
+    };
+    for f in files.iter().filter(|f| found.is_present(&f.was)) {
+        let to = f.was.parent().unwrap_or(Path::new("/")).join(format!("snapfreeze-aside-{}", wish.run));
+        let why = "it is of what was installed here; it is renamed, never overwritten";
+        step(Action::KeepAside { files: vec![f.was.clone()], to }, why, "it lies there, and not in its old place", "move it back", true, 0);
+    }
+    for f in &files {
+        let action = Action::Copy { files: vec![((*f).clone(), f.was.clone())] };
+        let why = "the global directory, and the journals that the set has";
+        step(action, why, "the copy is as the set's list has it", "remove the copy; the set keeps its own", false, f.size);
+    }
+    let journals = kept.journals.iter().map(|f| JournalFile { path: f.was.clone(), size: f.size }).collect();
+    (steps, Found { journals, ..found.clone() })
 }
 
 /// By the name of the database file.

@@ -214,3 +214,36 @@ fn a_restore_of_gtm_that_is_killed_at_any_step_goes_on_or_begins_anew() {
     assert!(killed >= 14);
     assert_eq!(std::fs::read(s.file("default.dat")).unwrap(), original, "the original is untouched");
 }
+
+/// Databases, journals and global directory are lost: the set has them all.
+#[test]
+fn a_gtm_host_that_lost_everything_comes_back_from_the_set_alone() {
+    let Some(mut s) = stage("a_gtm_host_that_lost_everything_comes_back_from_the_set_alone") else { return };
+    s.set("set ^prebackup=1");
+    let id = backup(&s.host, &s.to);
+    s.set("set ^postbackup=1");
+    s.leave();
+    let gld = s.db().gld();
+    for lost in ["db", "jnl"] {
+        std::fs::remove_dir_all(s.db().dir.join(lost)).expect("the disaster");
+    }
+    std::fs::create_dir_all(gld.parent().unwrap()).expect("a directory");
+    std::fs::write(&gld, "what an installation brought").expect("another one");
+    // Without it the journals are missed, and it says so.
+    let e = s.restore(&["run", &id, "--yes"]);
+    assert!(e.code == Some(4) && e.err.contains("is missing"), "{}", said(&e));
+    let e = s.restore(&["run", &id, "--everything", "--yes"]);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let out = s.db().must(s.db().m("write $get(^prebackup,0),$get(^postbackup,0)")).expect("it is used as before");
+    assert_eq!(out.out().trim(), "10", "{}", said(&e));
+    let aside = gld
+        .parent()
+        .unwrap()
+        .read_dir()
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("snapfreeze-aside"))
+        .count();
+    assert_eq!(aside, 1, "what was there is kept");
+    backup(&s.host, &s.to);
+}

@@ -343,3 +343,52 @@ fn a_set_that_was_not_held_is_restored_on_demand_only_and_never_with_0() {
     assert!(e.code == Some(3) && e.err.contains("nobody vouches"), "{}", said(&e));
     assert_eq!(sim(&host).m("T1", "write 1"), "1", "it is done all the same");
 }
+
+/// The longest procedure, a whole system without a WIJ, killed at each of its points: the same end each time.
+#[test]
+fn a_whole_system_that_is_killed_at_any_step_comes_back_all_the_same() {
+    let (mut host, to) = stage(true);
+    let id = backup(&host, &to);
+    crash_later(&mut host);
+    let committed = recorded(&host);
+    let lose = |host: &Host| {
+        sim(host).iris(&["force", "IRIS"]);
+        for dir in asides(host) {
+            std::fs::remove_dir_all(dir).expect("removed");
+        }
+        crate::bed::lose_all_but_journals(host);
+    };
+    let words = [id.as_str(), "--wij", "without"];
+    lose(&host);
+    host.points.begin(|_| Reply::Go);
+    let e = run(&host, &to, &words);
+    assert_eq!(e.code, Some(0), "{}", said(&e));
+    let points: Vec<String> = host.points.seen().into_iter().map(|s| s.name).filter(|n| n.starts_with("restore.")).collect();
+    let mut killed = 0;
+    for (n, point) in points.iter().enumerate() {
+        // Of those that repeat, the first and the last.
+        let (nth, of) = (points[..=n].iter().filter(|p| *p == point).count(), points.iter().filter(|p| *p == point).count());
+        if (nth != 1 && nth != of) || point == "restore.end" {
+            continue;
+        }
+        lose(&host);
+        let (wanted, mut met) = (point.clone(), 0);
+        host.points.begin(move |seen| {
+            met += usize::from(seen.name == wanted);
+            if met == nth && seen.name == wanted {
+                suite::host::kill(seen.pid);
+            }
+            Reply::Go
+        });
+        let e = run(&host, &to, &words);
+        assert_eq!(e.code, None, "killed at {point}: {}", said(&e));
+        killed += 1;
+        host.points.begin(|_| Reply::Go);
+        let e = restore(&host, &["resume", "--yes"]);
+        assert_eq!(e.code, Some(0), "{point}, {nth} of {of}: {}", said(&e));
+        assert_eq!(sim(&host).m("USER", "write $get(^postbackup,0)"), "1", "{point}");
+    }
+    println!("{killed} kills at {} points", points.len());
+    assert!(killed >= 20, "{killed} of {points:?}");
+    assert_eq!(whole(&stopped(&host), &committed), Ok(()));
+}

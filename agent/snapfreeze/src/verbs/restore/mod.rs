@@ -243,7 +243,13 @@ fn look(kept: &recovery::Kept, wish: &Wish, found: &mut Found) -> Result<(), Pro
         found.present.push(found.wij.clone());
     }
     if wish.everything {
-        let there = kept.others.iter().chain(&kept.wij).map(|f| &f.was).filter(|p| p.symlink_metadata().is_ok());
+        let there = kept
+            .others
+            .iter()
+            .chain(&kept.wij)
+            .chain(kept.journals.iter().filter(|_| kept.engine == "gtm"))
+            .map(|f| &f.was)
+            .filter(|p| p.symlink_metadata().is_ok());
         let new: Vec<PathBuf> = there.filter(|p| !found.is_present(p)).cloned().collect();
         found.present.extend(new);
         places.extend(kept.others.iter().filter_map(|f| f.was.parent().map(Path::to_owned)));
