@@ -111,6 +111,8 @@ fn disk(new: &NewVolume) -> models::Disk {
     let option = if point { CreateOption::Restore } else { CreateOption::Copy };
     let source = models::CreationData { source_resource_id: Some(new.snapshot.clone()), ..models::CreationData::new(option) };
     let (location, zone) = new.place.split_once(' ').unwrap_or((&new.place, ""));
+    // A zone-redundant disk is in no zone alone.
+    let zone = if new.kind.name.ends_with("_ZRS") { "" } else { zone };
     let tags = serde_json::json!({ RUN: new.run, OF: new.snapshot.chars().take(256).collect::<String>(),
         "snapfreeze-restored": new.of.chars().filter(|c| !"<>%&\\?".contains(*c)).take(256).collect::<String>() });
     // IOPS and throughput are what they are for all but these two.
@@ -174,6 +176,8 @@ mod tests {
         assert_eq!(d["properties"]["creationData"]["sourceResourceId"], snapshot);
         assert!(d["properties"].get("diskIOPSReadWrite").is_none(), "it cannot be set: {d}");
         assert_eq!(d["tags"]["snapfreeze-restored"], "/data of db1");
+        let d = serde_json::to_value(disk(&new(snapshot, "Premium_ZRS"))).unwrap();
+        assert!(d.get("zones").is_none(), "{d}");
         let d = serde_json::to_value(disk(&new(snapshot, "PremiumV2_LRS"))).unwrap();
         assert_eq!((&d["properties"]["diskIOPSReadWrite"], &d["properties"]["diskMBpsReadWrite"]), (&4_000.into(), &200.into()));
         let point =
