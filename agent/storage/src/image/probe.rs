@@ -76,9 +76,12 @@ pub(super) fn partitions(device: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Runs a program to its end within so many milliseconds: what it printed, or why not. [`must`], and in a test a stand-in.
+pub(super) type Must<'a> = &'a dyn Fn(&str, &[&str], u64) -> Result<String, Error>;
+
 /// Names the copies of physical volumes anew (their originals may be on this host), and activates their logical volumes.
 /// vgimportclone(8): all of a volume group in one call. Only the copies are written to.
-pub(super) fn import(group: &str, members: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn import(group: &str, members: &[PathBuf], must: Must<'_>) -> Result<Vec<PathBuf>, Error> {
     let members = members.iter().map(|m| text(m)).collect::<Result<Vec<_>, _>>()?;
     must("vgimportclone", &[&["--basevgname", group][..], &members].concat(), LOOK_MS)?;
     must("vgchange", &["-a", "y", group], LOOK_MS)?;
@@ -89,6 +92,26 @@ pub(super) fn import(group: &str, members: &[PathBuf]) -> Result<Vec<PathBuf>, E
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By vgimportclone(8), vgchange(8) and lvs(8): no machine of the tests has a device mapper.
+    #[test]
+    fn a_volume_group_is_imported_in_one_call_and_its_volumes_are_those_that_lvs_names() {
+        let calls = std::cell::RefCell::new(Vec::new());
+        let stand_in = |program: &str, args: &[&str], _: u64| {
+            calls.borrow_mut().push(format!("{program} {}", args.join(" ")));
+            Ok(if program == "lvs" { "  /dev/sf1/data\n  /dev/sf1/jrn\n  \n".to_owned() } else { String::new() })
+        };
+        let members = [PathBuf::from("/dev/nvme1n1"), PathBuf::from("/dev/nvme2n1")];
+        let volumes = import("sf1", &members, &stand_in).unwrap();
+        assert_eq!(volumes, [PathBuf::from("/dev/sf1/data"), PathBuf::from("/dev/sf1/jrn")]);
+        let wanted = ["vgimportclone --basevgname sf1 /dev/nvme1n1 /dev/nvme2n1", "vgchange -a y sf1", "lvs --noheadings -o lv_path sf1"];
+        assert_eq!(*calls.borrow(), wanted);
+        let fails = |program: &str, _: &[&str], _: u64| match program {
+            "vgimportclone" => Err(Error::Program { what: program.into(), said: "no".into() }),
+            other => panic!("{other} after a failure"),
+        };
+        assert!(import("sf1", &members, &fails).is_err());
+    }
 
     #[test]
     fn what_blkid_says_is_understood() {

@@ -123,7 +123,7 @@ fn file_systems(set: &Path, tags: &SetTags, devices: Vec<PathBuf>, notes: &mut V
     if !members.is_empty() {
         let group = format!("snapfreeze{}", &tags.backup_id.to_string().replace('-', "")[..12]);
         note(set, &Note { groups: vec![group.clone()] })?;
-        for volume in probe::import(&group, &members)? {
+        for volume in probe::import(&group, &members, &must)? {
             match probe::probe(&volume)? {
                 Is::FileSystem(kind) => systems.push((volume, kind)),
                 Is::Lvm | Is::Partitions | Is::Nothing | Is::Other(_) => {
