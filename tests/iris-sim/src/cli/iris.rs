@@ -191,9 +191,10 @@ fn wait_for_end(pid: Option<Pid>) {
     let Some(pid) = pid else { return };
     let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
     for _ in 0..10_000 {
-        // A zombie has ended too; its parent may be slow to reap it.
+        // A zombie has ended too, if its other threads have: one of them may still hold the socket. Its parent may be slow to reap it.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).map_or(0, Iterator::count);
         match std::fs::read_to_string(&stat) {
-            Ok(text) if !text.contains(") Z") => std::thread::sleep(Duration::from_millis(1)),
+            Ok(text) if !text.contains(") Z") || threads > 1 => std::thread::sleep(Duration::from_millis(1)),
             _ => return,
         }
     }
