@@ -46,7 +46,7 @@ pub enum Verb {
     Check(Check),
     /// What a coordinator decides on before a freeze: instances, volumes, limits, and what would be refused now
     #[command(
-        after_help = "Freezes nothing. Ends with 0 even when a freeze would be refused: that stands in the answer.\n\nExample:\n  snapfreeze facts --json --hold 60s"
+        after_help = "Freezes nothing. With --id it leaves .snapfreeze/snapfreeze-host.json in each file system that lies on a cloud volume, for a\nrestore of the snapshots. Ends with 0 even when a freeze would be refused: that stands in the answer.\n\nExample:\n  snapfreeze facts --json --hold 60s"
     )]
     Facts(Facts),
     /// Freeze, write the page cache to the disks, and answer; the host thaws by itself when the hold is over

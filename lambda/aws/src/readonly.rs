@@ -36,7 +36,8 @@ impl Intercept for ReadOnly {
     }
 }
 
-/// A command can do anything; the documents of these two change nothing (infra/aws/documents.yaml).
+/// A command can do anything; the documents of these two change nothing in the cloud or in a database (infra/aws/documents.yaml);
+/// `facts` leaves the agent's host file in the file systems.
 fn only_asks(document: Option<&str>) -> bool {
     document.is_some_and(|d| d.ends_with("-facts") || d.ends_with("-status"))
 }

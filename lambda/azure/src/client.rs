@@ -62,7 +62,8 @@ struct Transport {
 #[async_trait::async_trait]
 impl HttpClient for Transport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<Response> {
-        // What a coordinator asks before a freeze is a command, too; it changes nothing.
+        // What a coordinator asks before a freeze is a command, too; it leaves the agent's host file on the host, and changes
+        // nothing else.
         let asks = || request.url().path().contains("/runCommands/snapfreeze-facts-");
         if self.read_only && !matches!(request.method(), Method::Get | Method::Head) && !(*request.method() == Method::Put && asks()) {
             return Err(Error::message(ErrorKind::MockFramework, READ_ONLY));

@@ -8,7 +8,7 @@ use crate::sets::{Set, SetState};
 use crate::{Cloud, Target};
 use protocol::tags::SetTags;
 use protocol::wire::Problem;
-use protocol::{BackupId, Code, WallMs};
+use protocol::{BackupId, BrokenReason, Code, Verdict, WallMs};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -88,7 +88,15 @@ pub fn plan(cloud: Cloud, set: &Set, target: &Target, berth: &Berth, wish: &Wish
         volumes.push(Planned { new, device });
     }
     let (_, tags) = members.first().ok_or_else(|| impossible("the set has no snapshots".into(), "snapfreezectl show"))?;
+    // What is not whole is not held, whatever the tags of its parts still say.
+    let verdict = match (&set.state, &tags.verdict) {
+        (SetState::Held, v) => v.clone(),
+        (SetState::Broken(why), Verdict::Held) => Verdict::Broken(BrokenReason::SnapshotFailed(why.clone())),
+        (_, Verdict::Held) => Verdict::Pending,
+        (_, other) => other.clone(),
+    };
     let told = protocol::tags::to_tags(&SetTags {
+        verdict,
         roles: Vec::new(),
         device: String::new(),
         mount: String::new(),

@@ -1,4 +1,5 @@
-//! `facts`: what a coordinator decides on before a freeze, and everything that a freeze would refuse now. Freezes nothing.
+//! `facts`: what a coordinator decides on before a freeze, and everything that a freeze would refuse now. Freezes nothing;
+//! with an id it leaves the host file in the file systems, for a restore of their snapshots.
 
 use crate::caller::Caller;
 use crate::cli;

@@ -1,6 +1,5 @@
 use super::*;
 use crate::ports::MadeVolume;
-use protocol::Verdict;
 use std::sync::Mutex;
 
 fn set(verdict: Verdict, state: State) -> Set {
@@ -78,6 +77,17 @@ fn what_is_not_held_is_refused_unless_told_and_what_is_not_complete_always() {
         let p = of(&s, true).unwrap();
         assert!(!p.held && p.notes[0].contains("nobody vouches"), "{:?}", p.notes);
     }
+    // A snapshot is gone, and the others still say held: the host is told otherwise, so that no restore of it ends with 0.
+    let mut partial = set(Verdict::Held, State::Completed);
+    let left: Vec<Snapshot> = partial.snapshots.drain(1..).map(|(s, _)| s).collect();
+    let partial = crate::sets::read(left).sets.remove(0);
+    assert!(of(&partial, false).is_err());
+    let told = |p: &Plan| {
+        let map = serde_json::from_str(&protocol::answer::from_word(&p.set).unwrap()).unwrap();
+        protocol::tags::from_tags(&map).unwrap().verdict
+    };
+    assert!(matches!(told(&of(&partial, true).unwrap()), Verdict::Broken(_)));
+    assert_eq!(told(&of(&set(Verdict::Held, State::Completed), true).unwrap()), Verdict::Held, "the control");
     for even in [false, true] {
         let e = of(&set(Verdict::Held, State::Pending), even).unwrap_err();
         assert!(e.detail.contains("being completed"), "{e:?}");

@@ -217,6 +217,22 @@ fn what_is_wrong_here_is_refused_and_says_nothing_about_the_backup() {
         refused(why);
     }
     host.write_config(&host.config_text());
+    // Somebody starts it while the copies are made: it is not the drill's to stop, and no word about the backup.
+    let iris = sim(&host).bin("iris");
+    host.points.begin(move |seen| {
+        if seen.name == "drill.start-for-administrator" {
+            let started =
+                std::process::Command::new(&iris).args(["start", "DRILL", "quietly"]).stdout(std::process::Stdio::null()).status();
+            assert!(started.expect("iris").success());
+        }
+        Reply::Go
+    });
+    refused("started meanwhile");
+    let (_, list) = sim(&host).iris(&["list", "DRILL"]);
+    assert!(list.contains("running"), "it was left alone: {list}");
+    host.points.begin(|_| Reply::Go);
+    sim(&host).iris(&["stop", "DRILL", "quietly"]);
+    is_tidy(&host);
     assert_eq!(drill(&host, &to, &id).code, Some(0));
 }
 

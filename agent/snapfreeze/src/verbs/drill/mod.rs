@@ -32,6 +32,16 @@ struct UnderWay {
     engine: String,
     place: PathBuf,
     tidy: Vec<Action>,
+    /// The instance was down, and was to be started by the drill: only then is it the drill's to stop.
+    started: bool,
+}
+
+/// Why no step follows.
+enum Ended {
+    /// The backup does not come back.
+    Failed(String),
+    /// Of this host; nothing is known about the backup.
+    Here(String),
 }
 
 pub fn drill(config: &Config, args: &cli::Drill, out: Out) -> u8 {
@@ -56,7 +66,7 @@ fn go(config: &Config, args: &cli::Drill, out: Out) -> Result<u8, Problem> {
     let _records = record::Records::open(&config.dirs.state)?;
     if let Some(left) = drills::under_way::<UnderWay>(&config.dirs.state).map_err(|e| e.problem())? {
         out.say("tidying a drill that was interrupted");
-        tidy(config, restorer(config, &left.engine, &left.instance)?.as_ref(), &left.tidy, out)?;
+        tidy(config, restorer(config, &left.engine, &left.instance)?.as_ref(), &left, out)?;
     }
     let Some(id) = &args.id else { return Ok(exit::DONE) };
     let entry = readable(config, &args.place).and_then(|d| store::find(&d, id).map_err(|e| e.problem()))?;
@@ -75,7 +85,7 @@ fn go(config: &Config, args: &cli::Drill, out: Out) -> Result<u8, Problem> {
         drill.list_sha256 = manifest.finished.as_ref().map(|f| f.list_sha256.clone()).unwrap_or_default();
     }
     let done = match plan(config, args, &kept, restorer.as_ref(), &run, &place)? {
-        Ok(plan) => carry_out(config, restorer.as_ref(), &plan, &kept, sentinel, &mut drill, out),
+        Ok(plan) => carry_out(config, restorer.as_ref(), &plan, &kept, sentinel, &mut drill, out)?,
         Err(why) => Err(why),
     };
     drill.ended_at = wall_now();
@@ -134,33 +144,52 @@ fn carry_out(
     sentinel: &Sentinel,
     drill: &mut Drill,
     out: Out,
-) -> Result<(), String> {
-    let note =
-        UnderWay { instance: plan.instance.clone(), engine: plan.engine.clone(), place: plan.place.clone(), tidy: plan.tidy.clone() };
-    drills::begin(&config.dirs.state, &note).map_err(|e| crate::chain(&e))?;
+) -> Result<Result<(), String>, Problem> {
+    let mut note = UnderWay {
+        instance: plan.instance.clone(),
+        engine: plan.engine.clone(),
+        place: plan.place.clone(),
+        tidy: plan.tidy.clone(),
+        started: false,
+    };
+    drills::begin(&config.dirs.state, &note).map_err(|e| e.problem())?;
     reach("drill.noted");
-    let shown = steps(restorer, plan, drill, out).and_then(|()| judge(config, restorer, plan, kept, sentinel, drill));
+    let done = steps(config, restorer, plan, &mut note, drill, out);
+    let shown = done.and_then(|()| judge(config, restorer, plan, kept, sentinel, drill).map_err(Ended::Failed));
     reach("drill.judged");
-    let tidied = tidy(config, restorer, &plan.tidy, out);
+    let tidied = tidy(config, restorer, &note, out);
     match (shown, tidied) {
-        (Ok(()), Err(p)) => Err(format!("everything came back, but the drill could not be tidied: {}", p.detail)),
-        (shown, _) => shown,
+        (Err(Ended::Here(why)), _) => Err(impossible(why).next("stop it, then drill again; it is up only while a drill runs")),
+        (Err(Ended::Failed(why)), _) => Ok(Err(why)),
+        (Ok(()), Err(p)) => Ok(Err(format!("everything came back, but the drill could not be tidied: {}", p.detail))),
+        (Ok(()), Ok(())) => Ok(Ok(())),
     }
 }
 
-fn steps(restorer: &dyn Restorer, plan: &Plan, drill: &mut Drill, out: Out) -> Result<(), String> {
+fn steps(config: &Config, restorer: &dyn Restorer, plan: &Plan, note: &mut UnderWay, drill: &mut Drill, out: Out) -> Result<(), Ended> {
     let like = plan
         .steps
         .iter()
         .find_map(|s| if let Action::Copy { files } = &s.action { files.first()?.0.copy.parent().map(Path::to_owned) } else { None });
-    drills::make_place(&plan.place, &like.unwrap_or_else(|| plan.place.clone())).map_err(|e| format!("{}: {e}", plan.place.display()))?;
+    let here = |e: std::io::Error| Ended::Here(format!("{}: {e}", plan.place.display()));
+    drills::make_place(&plan.place, &like.unwrap_or_else(|| plan.place.clone())).map_err(here)?;
     let of = plan.steps.len();
     drill.last_journal.clone_from(&plan.last_journal);
     for (n, step) in plan.steps.iter().enumerate() {
         let word = step.action.word();
         out.say(format!("[{}/{of}] {}", n + 1, step.action));
         reach(&format!("drill.{word}"));
-        let said = run::act(restorer, &step.action, out).map_err(|f| format!("step {} of {of} ({word}): {}", n + 1, f.why))?;
+        if step.action == Action::StartForAdministrator {
+            // The copies may have taken hours: whoever started it meanwhile works with it.
+            let found = restorer.found().map_err(|e| Ended::Here(crate::chain(&e)))?;
+            if found.running {
+                return Err(Ended::Here(format!("the instance for drills was started meanwhile ({}): it is left alone", found.status)));
+            }
+            note.started = true;
+            drills::begin(&config.dirs.state, note).map_err(|e| Ended::Here(crate::chain(&e)))?;
+        }
+        let failed = |f: engine::restore::Failed| Ended::Failed(format!("step {} of {of} ({word}): {}", n + 1, f.why));
+        let said = run::act(restorer, &step.action, out).map_err(failed)?;
         out.say(format!("        {said}"));
         out.object("drill-step", &json!({ "run": drill.run, "step": n + 1, "of": of, "do": word, "said": said }));
         drill.said.push(said);
@@ -192,12 +221,13 @@ fn judge(config: &Config, restorer: &dyn Restorer, plan: &Plan, kept: &Kept, sen
 }
 
 /// Each is tried, whatever the one before it said; the note goes when all are done.
-fn tidy(config: &Config, restorer: &dyn Restorer, actions: &[Action], out: Out) -> Result<(), Problem> {
+fn tidy(config: &Config, restorer: &dyn Restorer, note: &UnderWay, out: Out) -> Result<(), Problem> {
     let up = restorer.found().is_ok_and(|f| f.running);
     let mut bad = Vec::new();
-    for action in actions {
+    for action in &note.tidy {
         let done = match action {
             Action::RemovePlace { dir } => drills::remove_place(dir).map_err(|e| format!("{}: {e}", dir.display())),
+            _ if !note.started => Ok(()),
             // In an instance that is down nothing is mounted; it forgets the databases at the next drill.
             Action::Dismount { .. } | Action::DeleteDatabase { .. } if !up => Ok(()),
             other => restorer.act(other, &|line| out.note(line)).map(|_| ()).map_err(|f| format!("{}: {}", other.word(), f.why)),
